@@ -1,0 +1,246 @@
+"""routing.yaml: which role gets an event, how urgently, and how a page climbs."""
+
+from __future__ import annotations
+
+import re
+import string
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from bridge.config.times import Dates, Hours, Times
+from bridge.config.values import Duration, Section, Zone, one_or_more
+from bridge.model.decision import StepKind
+from bridge.model.event import EventKind
+from bridge.model.ids import ChannelId, LadderId, PersonId, RetentionClassId, RoleId, RuleId, TemplateId
+from bridge.model.priority import Priority
+
+FALLBACK = RuleId("fallback")
+
+# -------------------------------------------------------------------------------------------- numbers
+
+_FILLER = re.compile(r"[\s().\-/]")
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """An exact value, all that begin with `low` (prefix), numbers from `low` to `high`, or a list by name."""
+
+    low: str
+    high: str | None = None
+    prefix: bool = False
+    group: str | None = None
+
+
+def parse_number(value: Any) -> Pattern:
+    """Read `+1 555 0100`, `+1555*`, `+15550100..+15550199` or `list:NAME`. Raises `ValueError`."""
+    if isinstance(value, Pattern):
+        return value
+    text = str(value).strip()
+    if text.startswith("list:"):
+        return Pattern("", group=text.removeprefix("list:").strip())
+    low, dots, high = (_FILLER.sub("", part) for part in text.replace("..", "\0").partition("\0"))
+    prefix = low.endswith("*") and not dots
+    pattern = Pattern(low.removesuffix("*"), high if dots else None, prefix)
+    if not re.fullmatch(r"\+?\d+", pattern.low) or (dots and not re.fullmatch(r"\+?\d+", high)):
+        raise ValueError("should be a number such as +15550100, +1555*, +15550100..+15550199, or list:NAME")
+    if dots and (len(low) != len(high) or high < low):
+        raise ValueError("should be a range of numbers of the same length, the lower one first")
+    return pattern
+
+
+def parse_word_pattern(value: Any) -> Pattern:
+    """Read a name such as `cardiology` or `cardio*`; letter case does not matter."""
+    if isinstance(value, Pattern):
+        return value
+    text = str(value).strip().casefold()
+    return Pattern(text.removesuffix("*"), prefix=text.endswith("*"))
+
+
+Numbers = Annotated[tuple[Annotated[Pattern, BeforeValidator(parse_number)], ...], one_or_more]
+Words = Annotated[tuple[Annotated[Pattern, BeforeValidator(parse_word_pattern)], ...], one_or_more]
+Phrases = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], one_or_more]
+
+# -------------------------------------------------------------------------------------------- rules
+
+
+class Repeats(Section):
+    """The same caller, at least so many times within so long, this one counted."""
+
+    at_least: int = Field(ge=2)
+    within: Duration
+
+
+class When(Section):
+    """The conditions of a rule. Everything that is given must be true; of a list, one is enough.
+
+    An empty `when` is always true.
+    """
+
+    channel: Annotated[tuple[ChannelId, ...], one_or_more] = ()
+    kind: Annotated[tuple[EventKind, ...], one_or_more] = ()
+    called: Numbers = ()
+    caller: Numbers = ()
+    recipient: Words = ()
+    queue: Words = ()
+    words: Phrases = ()
+    priority: Annotated[tuple[Priority, ...], one_or_more] = ()
+    language: Phrases = ()
+    hours: Hours = ()
+    dates: Dates = ()
+    holidays: str | None = None
+    time_zone: Zone | None = None
+    repeats: Repeats | None = None
+    any: tuple[When, ...] = ()
+    all: tuple[When, ...] = ()
+    not_: When | None = Field(None, alias="not")
+
+    @property
+    def times(self) -> Times | None:
+        """The part that is about time."""
+        if not (self.hours or self.dates or self.holidays):
+            return None
+        return Times(hours=self.hours, dates=self.dates, holidays=self.holidays)
+
+
+class Then(Section):
+    """What a rule does. What it leaves open is taken from the role, then from `defaults`."""
+
+    role: RoleId
+    person: PersonId | None = None
+    priority: Priority | None = None
+    ladder: LadderId | None = None
+    template: TemplateId | None = None
+    retention: RetentionClassId | None = None
+    quiet_hours: str | None = None
+    bundle: Duration | None = None
+    auto_reply: str | None = None
+
+
+class Rule(Section):
+    """A rule: if `when`, then `then`. The first that matches decides; `continue` lets later ones add."""
+
+    id: RuleId | None = None
+    when: When = When()
+    then: Then
+    continue_: bool = Field(default=False, alias="continue")
+
+
+class Defaults(Section):
+    """What holds where neither a rule nor a role says otherwise."""
+
+    priority: Priority = Priority.URGENT
+    ladder: LadderId
+    template: TemplateId
+    retention: RetentionClassId
+
+
+# -------------------------------------------------------------------------------------------- ladders
+
+_NOTIFY = {
+    "again": StepKind.RENOTIFY,
+    "next": StepKind.NEXT,
+    "backup": StepKind.BACKUP,
+    "everyone": StepKind.EVERYONE,
+    "operations": StepKind.OPERATIONS,
+}
+
+
+def _step_kind(value: Any) -> Any:
+    if isinstance(value, StepKind):
+        return value
+    if str(value) not in _NOTIFY:
+        raise ValueError(f"should be one of {', '.join(_NOTIFY)}; for another role write `role: NAME`")
+    return _NOTIFY[str(value)]
+
+
+class Step(Section):
+    """One step: `after` so long without an acceptance since the step before, notify somebody."""
+
+    after: Duration
+    notify: Annotated[StepKind, BeforeValidator(_step_kind)] = StepKind.ROLE
+    role: RoleId | None = None
+
+    @model_validator(mode="after")
+    def _names_somebody(self) -> Self:
+        if (self.notify is StepKind.ROLE) is (self.role is None):
+            raise ValueError("needs either notify or role")
+        return self
+
+
+class Ladder(Section):
+    """The steps of an unaccepted page. Before them, as it opens, whoever holds the role is notified.
+
+    The steps run once, and `repeat` more times.
+    """
+
+    steps: tuple[Step, ...] = Field(min_length=1)
+    repeat: int = Field(0, ge=0, le=100)
+
+
+# -------------------------------------------------------------------------------------------- templates
+
+PLACEHOLDERS = frozenset(
+    {
+        "body",
+        "called",
+        "caller",
+        "caller_name",
+        "count",
+        "kind",
+        "language",
+        "priority",
+        "queue",
+        "recipient",
+        "role",
+        "time",
+    }
+)
+
+
+def _line(value: Any) -> str:
+    text = str(value)
+    try:
+        fields = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+    except ValueError as error:
+        raise ValueError(f"has a bracket without its partner: {error}") from None
+    if unknown := fields - PLACEHOLDERS:
+        raise ValueError(f"has an unknown {{{min(unknown)}}}; known: {', '.join(sorted(PLACEHOLDERS))}")
+    return text
+
+
+class Template(Section):
+    """The lines of a page. A line whose placeholders are all empty is left out."""
+
+    lines: tuple[Annotated[str, BeforeValidator(_line)], ...] = Field(min_length=1)
+
+
+class QuietHours(Section):
+    """Hours in which pages of some priorities wait for the next digest. STAT never waits."""
+
+    hours: Hours
+    holds: Annotated[tuple[Priority, ...], one_or_more] = (Priority.ROUTINE,)
+    time_zone: Zone | None = None
+
+    @model_validator(mode="after")
+    def _never_holds_stat(self) -> Self:
+        if Priority.STAT in self.holds:
+            raise ValueError("can't hold back stat")
+        return self
+
+
+class RoutingConfig(Section):
+    """routing.yaml."""
+
+    defaults: Defaults
+    rules: tuple[Rule, ...] = ()
+    fallback: Then
+    ladders: dict[LadderId, Ladder]
+    templates: dict[TemplateId, Template]
+    quiet_hours: dict[str, QuietHours] = Field(default_factory=dict)
+    lists: dict[str, Numbers] = Field(default_factory=dict)
+
+    def rule_id(self, index: int) -> RuleId:
+        """The name of a rule: its own, or its number in the file, counted from 1."""
+        return self.rules[index].id or RuleId(f"rule {index + 1}")
