@@ -1,0 +1,288 @@
+"""The one HTTP server: every HTTP channel, `/health`, and `/metrics` on a door of its own.
+
+What all channels share is bounded here, once: the size of a body, the time to send it, idle and open
+connections. Every error is JSON, `{"error": ..., "message": ...}`, and no part of a request is logged or
+repeated in one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+
+from bridge.channels.channel import Answer, Channel, Handler, Request, refusal
+from bridge.model.errors import StoreUnavailableError
+from bridge.model.ids import ChannelId
+from bridge.model.phi import Phi
+
+MAX_BODY = 64 * 1024  # bytes; the longest text of any source is a tenth of it
+BODY_SECONDS = 10.0  # for all of a body
+IDLE_SECONDS = 30.0  # without a whole request; also ends connections that never send one
+DRAIN_SECONDS = 10.0  # for requests that are being answered at shutdown
+MAX_CONNECTIONS = 512
+RETRY_AFTER = "5"  # seconds; a database is back, or a crowd gone, about then
+
+log = structlog.get_logger(__name__)
+
+_HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the bridge is. `ready` means that it can take events; `parts` says more, in words without PHI."""
+
+    ready: bool
+    parts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Meters:
+    requests: Counter
+    seconds: Histogram
+    turned_away: Counter
+
+
+_METERS = web.AppKey("meters", _Meters)
+
+
+def build_application(
+    channels: Iterable[Channel],
+    *,
+    health: Callable[[], Awaitable[Health]],
+    registry: CollectorRegistry,
+    max_body: int = MAX_BODY,
+    body_seconds: float = BODY_SECONDS,
+) -> web.Application:
+    """What the world may see: the channels and the bridge's health.
+
+    The server's own metrics are added to `registry`, which takes them once.
+    """
+    app = web.Application(client_max_size=max_body)
+    app[_METERS] = meters = _Meters(
+        Counter(
+            "nightbell_intake_requests",
+            "Requests by channel and outcome",
+            ["channel", "outcome"],
+            registry=registry,
+        ),
+        Histogram(
+            "nightbell_intake_seconds",
+            "From a request's headers to its answer",
+            ["channel"],
+            registry=registry,
+        ),
+        Counter("nightbell_turned_away", "Connections over the bound", registry=registry),
+    )
+
+    async def live(_: web.Request) -> web.Response:
+        return web.json_response({"status": "alive"})
+
+    async def ready(_: web.Request) -> web.Response:
+        found = await health()
+        document = {"status": "ready" if found.ready else "not ready", "parts": dict(found.parts)}
+        status = HTTPStatus.OK if found.ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return web.json_response(document, status=status)
+
+    app.router.add_get("/health/live", live)
+    app.router.add_get("/health", ready)
+    for channel in channels:
+        for route in channel.routes:
+            handle = _observed(channel.id, route.handle, meters, body_seconds)
+            app.router.add_route(route.method, route.path, handle)
+    return app
+
+
+def build_metrics_application(registry: CollectorRegistry) -> web.Application:
+    """What only the operator may see: `/metrics`, for Prometheus."""
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    return app
+
+
+@asynccontextmanager
+async def serve(
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    max_connections: int = MAX_CONNECTIONS,
+    idle_seconds: float = IDLE_SECONDS,
+    drain_seconds: float = DRAIN_SECONDS,
+) -> AsyncIterator[int]:
+    """Serve an application while the context lasts; yields the port, which port 0 leaves to the system.
+
+    Leaving stops listening at once, and lets requests that have arrived be answered for `drain_seconds`.
+    Raises `OSError` if the address can't be listened on.
+    """
+    loop = asyncio.get_running_loop()
+    runner = web.AppRunner(app, shutdown_timeout=drain_seconds)
+    await runner.setup()
+    server = runner.server
+    if server is None:
+        raise RuntimeError("the runner has been set up and has no server")
+
+    def connection() -> asyncio.Protocol:
+        if len(server.connections) < max_connections:
+            return _Connection(
+                server,
+                loop=loop,
+                access_log=None,  # type: ignore[arg-type] # off
+                keepalive_timeout=idle_seconds,
+                # Signatures are over what was sent, and a bomb stays small.
+                auto_decompress=False,
+            )
+        if _METERS in app:
+            app[_METERS].turned_away.inc()
+        return _TurnedAway()
+
+    try:
+        listener = await loop.create_server(connection, host, port)
+        try:
+            yield listener.sockets[0].getsockname()[1]
+        finally:
+            listener.close()
+    finally:
+        await runner.cleanup()
+
+
+def _observed(channel: ChannelId, handle: Handler, meters: _Meters, body_seconds: float) -> _HttpHandler:
+    async def respond(request: web.Request) -> web.Response:
+        began = time.monotonic()
+        given = await _answer(channel, handle, request, body_seconds)
+        seconds = time.monotonic() - began
+        meters.requests.labels(channel, given.outcome).inc()
+        meters.seconds.labels(channel).observe(seconds)
+        log.info(
+            "request",
+            channel=channel,
+            outcome=given.outcome,
+            status=given.status,
+            milliseconds=round(seconds * 1000, 1),
+        )
+        return _response(given)
+
+    return respond
+
+
+async def _answer(channel: ChannelId, handle: Handler, request: web.Request, body_seconds: float) -> Answer:
+    try:
+        body = await _read(request, body_seconds)
+        if isinstance(body, Answer):
+            return body
+        return await handle(Request(request.raw_path, request.headers, body))
+    except StoreUnavailableError:
+        return refusal(503, "store_unavailable", "The event could not be kept; send it again.")
+    except ConnectionError:
+        raise  # the sender has gone; nobody is left to be answered
+    except Exception as error:  # noqa: BLE001 - a source gets an answer whatever happens
+        _note_failure(error, channel=channel)
+        return _FAILED
+
+
+async def _read(request: web.Request, seconds: float) -> Phi[bytes] | Answer:
+    """The whole body, or why it is not read."""
+    limit = request.client_max_size
+    too_large = refusal(413, "body_too_large", f"Send at most {limit} bytes.")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        return refusal(415, "compressed_body", "Send the body without Content-Encoding.")
+    if (request.content_length or 0) > limit:
+        return too_large
+    try:
+        async with asyncio.timeout(seconds):
+            return Phi(await request.read())
+    except web.HTTPRequestEntityTooLarge:
+        return too_large
+    except TimeoutError:
+        return refusal(408, "body_too_slow", f"Send the whole body within {seconds:g} seconds.")
+    except web.RequestPayloadError:
+        return _MALFORMED
+
+
+def _response(given: Answer) -> web.Response:
+    response = web.Response(text=given.body, status=given.status, content_type=given.content_type)
+    if given.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = RETRY_AFTER
+    return response
+
+
+def _note_failure(error: BaseException | None, **where: str) -> None:
+    """Log where it failed, and not the error's own text, which may hold a piece of the request."""
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    at = [f"{frame.filename}:{frame.lineno}" for frame in frames]
+    log.error("request failed", error=type(error).__name__, at=at, **where)
+
+
+_MALFORMED = refusal(400, "malformed_http", "This is not a well-formed HTTP request.")
+_FAILED = refusal(500, "internal_error", "The bridge failed at this request; its log says where.")
+_FULL = refusal(503, "too_many_connections", "The bridge is crowded; try again.")
+# What a request may be told before it finds a channel.
+_UNROUTED = {
+    404: refusal(404, "not_found", "No channel listens here: check the path against the configuration."),
+    405: refusal(405, "method_not_allowed", "Use the method that the Allow header names."),
+    417: refusal(417, "expectation_failed", "Send no Expect header other than 100-continue."),
+}
+
+
+class _Connection(web.RequestHandler):
+    """A connection that answers in JSON what no channel sees; aiohttp alone would quote the request."""
+
+    __slots__ = ()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if isinstance(resp, web.HTTPException):
+            allowed = resp.headers.get("Allow")
+            resp = _response(_UNROUTED.get(resp.status, _MALFORMED))
+            if allowed:
+                resp.headers["Allow"] = allowed
+        return await super().finish_response(request, resp, start_time)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - of aiohttp's signature
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - likewise
+    ) -> web.StreamResponse:
+        malformed = status == HTTPStatus.BAD_REQUEST
+        if not malformed:
+            _note_failure(exc)
+        response = _response(_MALFORMED if malformed else _FAILED)
+        response.force_close()
+        return response
+
+    def log_exception(self, *_: Any, **kw: Any) -> None:
+        _note_failure(kw.get("exc_info"))
+
+
+class _TurnedAway(asyncio.Protocol):
+    """A connection over the bound: it is told so, and closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.write(
+                (
+                    "HTTP/1.1 503 Service Unavailable\r\n"
+                    f"Content-Type: {_FULL.content_type}\r\n"
+                    f"Content-Length: {len(_FULL.body)}\r\n"
+                    f"Retry-After: {RETRY_AFTER}\r\n"
+                    "Connection: close\r\n\r\n"
+                    f"{_FULL.body}"
+                ).encode()
+            )
+        transport.close()

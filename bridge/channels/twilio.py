@@ -1,0 +1,178 @@
+"""Texts from Twilio: the webhook that Twilio posts for an incoming message.
+
+https://www.twilio.com/docs/messaging/guides/webhook-request (its fields),
+https://www.twilio.com/docs/usage/security (its signature). How to set it up: docs/channels/twilio.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Annotated
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import AfterValidator, Field
+
+from bridge.channels.channel import (
+    Answer,
+    Channel,
+    ChannelType,
+    Handler,
+    Request,
+    Route,
+    Surroundings,
+    intake_path,
+    refusal,
+)
+from bridge.channels.numbers import known_region, normal_number
+from bridge.config.values import SecretRef, Section, one_or_more
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import ChannelId
+from bridge.model.phi import Phi, protect_optional
+
+Fields = list[tuple[str, str]]
+
+
+class TwilioSettings(Section):
+    """A Twilio number's, or a messaging service's, incoming texts."""
+
+    auth_token: Annotated[tuple[SecretRef, ...], one_or_more, Field(min_length=1)] = Field(
+        description="The account's auth token, with which Twilio signs; several while it is being rotated."
+    )
+    account_sid: str | None = Field(
+        default=None,
+        description="If given, messages of other accounts are refused, even rightly signed ones.",
+    )
+    region: Annotated[str, AfterValidator(known_region)] | None = Field(
+        default=None, description="The country (US, GB, ...) of numbers that come without a country code."
+    )
+
+
+def build(channel: ChannelId, settings: TwilioSettings, around: Surroundings) -> Channel:
+    """A channel that takes incoming messages. Raises `SecretUnreadableError`."""
+    path = intake_path(channel)
+    return Channel(channel, TWILIO.name, (Route("POST", path, _handler(channel, settings, around)),))
+
+
+TWILIO = ChannelType("twilio", TwilioSettings, build)
+
+# TwiML that does nothing: no reply is sent.
+_DONE = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
+
+
+def _handler(channel: ChannelId, settings: TwilioSettings, around: Surroundings) -> Handler:
+    tokens = [reference.read_text() for reference in settings.auth_token]
+
+    async def take(request: Request) -> Answer:
+        fields = form_fields(request)
+        if not is_signed(request, fields, around.public_url, tokens):
+            return refusal(
+                403, "bad_signature", "X-Twilio-Signature does not fit: check auth_token and public_url."
+            )
+        form = {name: _text(value) for name, value in fields or []}
+        if settings.account_sid and form.get("AccountSid") != settings.account_sid:
+            return refusal(403, "wrong_account", "The AccountSid is not the one in the configuration.")
+        if form.get("MessageSid") and _status(form) not in ("received", "receiving"):
+            return Answer("ignored", 200, _DONE, "text/xml")
+        event = message(channel, form, settings.region)
+        if event is None:
+            kept = await around.inbox.keep_unreadable(channel, request.body, "Twilio sent what is no message")
+            return refusal(
+                400, "unreadable_but_kept", "A message has MessageSid, and From or Body.", id=kept.intake
+            )
+        receipt = await around.inbox.accept(event)
+        return Answer("duplicate" if receipt.duplicate else "accepted", 200, _DONE, "text/xml")
+
+    return take
+
+
+def _status(form: dict[str, str]) -> str:
+    return form.get("MessageStatus") or form.get("SmsStatus") or "received"
+
+
+def message(channel: ChannelId, form: dict[str, str], region: str | None) -> IntakeEvent | None:
+    """The text that a form holds, or None if it is no message."""
+    sid, sender, body = form.get("MessageSid"), form.get("From"), form.get("Body")
+    if not sid or (not sender and not body):
+        return None
+    media = form.get("NumMedia", "0")
+    return IntakeEvent(
+        channel=channel,
+        key=Phi(sid),
+        kind=EventKind.TEXT,
+        body=Phi(body or ""),
+        caller=normal_number(sender, region),
+        caller_name=protect_optional(form.get("ProfileName")),
+        called=normal_number(form.get("To"), region),
+        attributes={} if media == "0" else {"media_count": Phi(media)},
+    )
+
+
+def form_fields(request: Request) -> Fields | None:
+    """The fields of a form, in their order; None if the body is no form.
+
+    Bytes that are not UTF-8 become surrogates, so that the signature is compared over what was sent.
+    """
+    content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if content_type != "application/x-www-form-urlencoded":
+        return None
+    body = request.body.reveal().decode(errors="surrogateescape")
+    return parse_qsl(body, keep_blank_values=True, errors="surrogateescape")
+
+
+def is_signed(request: Request, fields: Fields | None, public_url: str, tokens: Iterable[str]) -> bool:
+    """Tell whether one of the tokens signed the request.
+
+    A form is signed with its URL; anything else by its hash, which the URL then carries as `bodySHA256`.
+    Twilio signs the URL with or without its port, so both count.
+    """
+    digest = _DIGESTS.get(_algorithm(request))
+    if digest is None or (fields is None and not _hash_fits(request)):
+        return False
+    given = _bytes(request.headers.get("X-Twilio-Signature", ""))
+    return any(
+        hmac.compare_digest(_signature(base + request.target, fields or [], token, digest), given)
+        for token in tokens
+        for base in spellings(public_url)
+    )
+
+
+def spellings(url: str) -> tuple[str, str]:
+    """A URL with its port and without it."""
+    parts = urlsplit(url)
+    host, colon, port = parts.netloc.rpartition(":")
+    if not colon or not port.isdecimal():  # the colons of an IPv6 address stand before its bracket
+        host, port = parts.netloc, "443" if parts.scheme == "https" else "80"
+    path = url[len(f"{parts.scheme}://{parts.netloc}") :]
+    return f"{parts.scheme}://{host}:{port}{path}", f"{parts.scheme}://{host}{path}"
+
+
+# Accounts with a shared key for webhooks name its algorithm in a header; the others use SHA-1.
+_DIGESTS = {"HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
+
+
+def _algorithm(request: Request) -> str:
+    settings = request.headers.get("X-Twilio-Webhooks-Signature-Settings", "")
+    named = dict(part.strip().partition("=")[::2] for part in settings.split(","))
+    return named.get("algorithm", "").upper() or "HMAC_SHA1"
+
+
+def _signature(url: str, fields: Fields, token: str, digest: str) -> bytes:
+    # A field that is repeated with the same value counts once.
+    signed = url + "".join(name + value for name, value in sorted(set(fields)))
+    return base64.b64encode(hmac.digest(token.encode(), _bytes(signed), digest))
+
+
+def _hash_fits(request: Request) -> bool:
+    given = dict(parse_qsl(request.target.partition("?")[2])).get("bodySHA256", "")
+    return hmac.compare_digest(sha256(request.body.reveal()).hexdigest().encode(), _bytes(given))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
+
+
+def _text(value: str) -> str:
+    return _bytes(value).decode(errors="replace")

@@ -1,0 +1,249 @@
+"""Events of any other system: JSON, signed per Standard Webhooks.
+
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+
+The event's JSON Schema is docs/schemas/intake-event.schema.json; how to set it up: docs/channels/webhook.md.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from standardwebhooks import Webhook
+from standardwebhooks.webhooks import EmptyWebhookSecretError
+
+from bridge.channels.channel import (
+    Answer,
+    Channel,
+    ChannelType,
+    Handler,
+    Request,
+    Route,
+    Surroundings,
+    intake_path,
+    refusal,
+)
+from bridge.channels.numbers import known_region, normal_number
+from bridge.config.values import SecretRef, SecretUnreadableError, Section, one_or_more
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import ChannelId
+from bridge.model.phi import Phi, protect_optional
+from bridge.model.priority import Priority
+
+TOLERANCE = timedelta(minutes=5)  # the specification's; older requests may be replays
+
+
+class WebhookSettings(Section):
+    """A system that posts signed JSON events."""
+
+    secrets: Annotated[tuple[SecretRef, ...], one_or_more, Field(min_length=1)] = Field(
+        description="The secret shared with the sender, whsec_ and base64; several while it is being rotated."
+    )
+    region: Annotated[str, AfterValidator(known_region)] | None = Field(
+        default=None, description="The country (US, GB, ...) of numbers that come without a country code."
+    )
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("should be a time between the years 1 and 9999") from None
+
+
+class Caller(BaseModel):
+    """Who called or wrote."""
+
+    number: str | None = Field(
+        default=None,
+        max_length=255,
+        description="E.164, or as the source knows it; withheld numbers are left out.",
+        examples=["+15550001111"],
+    )
+    name: str | None = Field(default=None, max_length=255, examples=["Maria Lopez"])
+
+
+class Event(BaseModel):
+    """One thing that happened in a call center. Fields that are not listed are kept as attributes."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "examples": [
+                {
+                    "kind": "text",
+                    "body": "My incision is bleeding, please call me",
+                    "caller": {"number": "+15550001111", "name": "Maria Lopez"},
+                    "called": "+15554567890",
+                    "priority": "urgent",
+                    "occurred_at": "2026-11-24T03:12:45Z",
+                },
+                {
+                    "kind": "abandoned_call",
+                    "body": "",
+                    "caller": {"number": "+15550001111"},
+                    "queue": "heart",
+                },
+                {"kind": "page", "body": "Bed 12: potassium 6.8", "recipient": "cardiology"},
+            ],
+        },
+    )
+
+    kind: EventKind = Field(description="What happened.")
+    body: str = Field(description="The text, or what there is to say about a call; it may be empty.")
+    caller: Caller | None = Field(default=None, description="Who called or wrote.")
+    called: str | None = Field(
+        default=None,
+        max_length=255,
+        description="The number that was called or written to; routing rules look at it.",
+        examples=["+15554567890"],
+    )
+    recipient: str | None = Field(
+        default=None,
+        max_length=255,
+        description="The role or pager address that the sender means.",
+        examples=["cardiology"],
+    )
+    queue: str | None = Field(
+        default=None,
+        max_length=255,
+        description="The queue in which a caller waited.",
+        examples=["cardiology"],
+    )
+    language: str | None = Field(
+        default=None,
+        pattern="^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8}){0,3}$",
+        description="The caller's language, as a BCP 47 tag.",
+        examples=["es"],
+    )
+    priority: Priority | None = Field(
+        default=None, description="The sender's opinion; routing rules may look at it, and decide."
+    )
+    occurred_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = Field(
+        default=None, description="When it happened, with its offset from UTC; left out, when it arrived."
+    )
+    attributes: dict[
+        Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=1024)]
+    ] = Field(
+        default={},
+        max_length=32,
+        description="Anything else that routing rules or templates use.",
+        examples=[{"clinic": "north"}],
+    )
+
+
+def event_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of an event, as published in docs/schemas."""
+    return Event.model_json_schema()
+
+
+def build(channel: ChannelId, settings: WebhookSettings, around: Surroundings) -> Channel:
+    """A channel that takes signed JSON events. Raises `SecretUnreadableError`."""
+    path = intake_path(channel)
+    return Channel(channel, WEBHOOK.name, (Route("POST", path, _handler(channel, settings, around)),))
+
+
+WEBHOOK = ChannelType("webhook", WebhookSettings, build)
+
+
+def _handler(channel: ChannelId, settings: WebhookSettings, around: Surroundings) -> Handler:
+    secrets = [_shared_secret(reference) for reference in settings.secrets]
+
+    async def take(request: Request) -> Answer:
+        signed_at = signing_time(request)
+        if signed_at is None or not is_signed(request, signed_at, secrets):
+            return refusal(
+                403,
+                "bad_signature",
+                "Sign id, timestamp and body with this channel's secret (Standard Webhooks).",
+            )
+        if abs(around.now() - signed_at) > TOLERANCE:
+            return refusal(
+                403, "stale_timestamp", "webhook-timestamp is more than 5 minutes off; sign again."
+            )
+        try:
+            event = Event.model_validate_json(request.body.reveal())
+        except ValidationError as error:
+            kept = await around.inbox.keep_unreadable(
+                channel, request.body, "an event does not fit the schema"
+            )
+            return refusal(400, "unreadable_but_kept", **_first_fault(error), id=kept.intake)
+        key = Phi(request.headers["webhook-id"])
+        receipt = await around.inbox.accept(intake_event(channel, key, event, settings.region))
+        outcome = "duplicate" if receipt.duplicate else "accepted"
+        return Answer(outcome, 202, json.dumps({"status": "accepted", "id": receipt.intake}))
+
+    return take
+
+
+def _shared_secret(reference: SecretRef) -> Webhook:
+    try:
+        return Webhook(reference.read_text())
+    except (ValueError, EmptyWebhookSecretError):
+        raise SecretUnreadableError(f"the secret {reference} should be whsec_ and base64") from None
+
+
+def signing_time(request: Request) -> datetime | None:
+    """When the request says that it was signed; None if it doesn't."""
+    seconds = request.headers.get("webhook-timestamp", "")
+    return datetime.fromtimestamp(int(seconds), UTC) if re.fullmatch("[0-9]{1,11}", seconds) else None
+
+
+def is_signed(request: Request, signed_at: datetime, secrets: Iterable[Webhook]) -> bool:
+    """Tell whether one of the secrets signed the request at that time.
+
+    The library's own `verify` reads the wall clock; the bridge has one clock, and its handler asks it.
+    """
+    message_id = request.headers.get("webhook-id", "")
+    given = [_bytes(one) for one in request.headers.get("webhook-signature", "").split(" ")]
+    try:
+        body = request.body.reveal().decode()
+        expected = [secret.sign(message_id, signed_at, body).encode() for secret in secrets]
+    except UnicodeError:  # neither JSON nor what a sender's library signs
+        return False
+    return bool(message_id) and any(hmac.compare_digest(right, one) for right in expected for one in given)
+
+
+def intake_event(channel: ChannelId, key: Phi[str], event: Event, region: str | None) -> IntakeEvent:
+    """The house's form of an event."""
+    caller = event.caller or Caller()
+    # A sender's newer or misspelt field must not cost a page, and is not lost either.
+    unlisted = {name: _as_text(value) for name, value in (event.model_extra or {}).items()}
+    return IntakeEvent(
+        channel=channel,
+        key=key,
+        kind=event.kind,
+        body=Phi(event.body),
+        caller=normal_number(caller.number, region),
+        caller_name=protect_optional(caller.name),
+        called=normal_number(event.called, region),
+        recipient=protect_optional(event.recipient),
+        queue=protect_optional(event.queue),
+        language=event.language,
+        priority=event.priority,
+        occurred_at=event.occurred_at,
+        attributes={name: Phi(value) for name, value in (unlisted | event.attributes).items()},
+    )
+
+
+def _first_fault(error: ValidationError) -> dict[str, str]:
+    """Where and how an event fails the schema, without anything that the sender wrote."""
+    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    # The names of attributes are the sender's own.
+    place = fault["loc"][:1] if fault["loc"][:1] == ("attributes",) else fault["loc"]
+    return {"pointer": "".join(f"/{name}" for name in place), "message": fault["msg"]}
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
