@@ -1,13 +1,15 @@
-"""The two doors between the floors: what an edge offers to the engine, and what the inbox offers to an edge."""
+"""The doors between the floors: what the inbox offers to a channel, and what Matrix offers to the engine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from bridge.model.event import IntakeEvent
-from bridge.model.ids import ChannelId, IntakeId
+from bridge.model.ids import ChannelId, EventId, IntakeId, RoleId, RoomId, UserId
 from bridge.model.phi import Phi
+from bridge.model.tap import Tap
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +31,89 @@ class Inbox(Protocol):
 
         `reason` must hold nothing of the request.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a message goes: the room of a role, or the operations room (`role` is None)."""
+
+    role: RoleId | None
+
+    def __str__(self) -> str:
+        return f"role:{self.role}" if self.role else "operations"
+
+    @classmethod
+    def parse(cls, text: str) -> Destination:
+        """Read back what `str` wrote."""
+        return cls(RoleId(text.removeprefix("role:")) if text != "operations" else None)
+
+
+OPERATIONS = Destination(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message as the homeserver will see it: ciphertext, or a reaction from a fixed set of keys."""
+
+    room: RoomId
+    type: str
+    content: str  # JSON, kept byte for byte so that a retry sends the same
+    session: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMessage:
+    """What a person said or tapped in a room, decrypted.
+
+    `about` is the event that they reacted or replied to. `trusted` is False for an encrypted message from a
+    device that its owner has not signed: such a message is answered, but not obeyed.
+    """
+
+    event: EventId
+    room: RoomId
+    sender: UserId
+    sent_at: datetime
+    reaction: str | None
+    text: Phi[str] | None
+    about: EventId | None
+    trusted: bool
+
+
+class Courier(Protocol):
+    """What Matrix offers to the engine."""
+
+    async def room(self, destination: Destination) -> RoomId:
+        """The room of a destination, made if need be, its members fitting the shift. Raises HomeserverError."""
+
+    async def encrypt(self, room: RoomId, event_type: str, content: Phi[bytes]) -> Envelope:
+        """Encrypt to the trusted devices of the room's members, sharing keys first where they lack them.
+
+        Raises EncryptionUnavailableError if no member but the bot could read it, HomeserverError if keys
+        could not be fetched or shared.
+        """
+
+    def seed(self, room: RoomId, about: EventId, tap: Tap) -> Envelope:
+        """A reaction for a thumb to tap. It is the one thing that can't be encrypted."""
+
+    async def send(self, envelope: Envelope, transaction: str) -> EventId:
+        """Send. The same transaction again is the same event. Raises HomeserverError."""
+
+    async def readers(self, session: str) -> frozenset[UserId]:
+        """The people of whom at least one trusted device was given the keys of a session."""
+
+    async def read(self, raw: RawRoomEvent) -> RoomMessage | None:
+        """Decrypt what a room brought; None if it is nothing that a person said. Raises UnreadableError."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawRoomEvent:
+    """A room event as the homeserver brought it."""
+
+    seq: int
+    event: EventId
+    room: RoomId
+    sender: UserId
+    type: str
+    content: dict[str, object]
+    sent_at: datetime
+    attempts: int

@@ -3,9 +3,12 @@
 NightbellError
 ├── ConfigError            bridge.config: a file, a line, a column, and what would be right
 ├── VaultError             bridge.vault: a key is missing or wrong, or a sealed value was tampered with
+├── IdentityError          bridge.matrix: the bot's cross-signing identity is missing or has not signed its device
+├── SchemaTooNewError      bridge.store: the database was written by a later version
 ├── StoreUnavailableError  the database did not make something durable
 ├── HomeserverError        bridge.matrix: the homeserver is away or refuses
-└── EncryptionUnavailableError   bridge.matrix: a message cannot be encrypted to anybody who should read it
+├── EncryptionUnavailableError   bridge.matrix: a message cannot be encrypted to anybody who should read it
+└── UnreadableError        bridge.matrix: what a person wrote could not be decrypted (yet)
 """
 
 
@@ -18,12 +21,20 @@ class StoreUnavailableError(NightbellError):
 
 
 class HomeserverError(NightbellError):
-    """The homeserver is away or refused a request. `retry` says whether trying again can help."""
+    """The homeserver is away or refused a request.
 
-    def __init__(self, message: str, *, retry: bool) -> None:
+    `retry` says whether trying again can help; `code` is the Matrix error code, where there was one.
+    """
+
+    def __init__(self, message: str, *, retry: bool, code: str = "") -> None:
         super().__init__(message)
         self.retry = retry
+        self.code = code
 
 
 class EncryptionUnavailableError(NightbellError):
     """A message can't be encrypted to anybody who should read it, so it is not sent."""
+
+
+class UnreadableError(NightbellError):
+    """A message from a room could not be decrypted: its key has not come, or never will."""

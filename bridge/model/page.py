@@ -6,8 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from bridge.model.ids import EventId, IntakeId, LadderId, PageId, PersonId, RetentionClassId, RoleId, RoomId
-from bridge.model.ids import RuleId, TemplateId, UserId
+from bridge.model.ids import (
+    EventId,
+    IntakeId,
+    LadderId,
+    PageId,
+    PersonId,
+    RetentionClassId,
+    RoleId,
+    RoomId,
+    RuleId,
+    TemplateId,
+    UserId,
+)
 from bridge.model.priority import Priority
 
 

@@ -1,0 +1,176 @@
+"""From the outbox to the rooms: encrypt, keep the ciphertext, send; in order for each room, many rooms at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from bridge.model.doors import Courier, Destination, Envelope
+from bridge.model.errors import EncryptionUnavailableError, HomeserverError
+from bridge.model.ids import EventId, RoomId
+from bridge.model.phi import Phi
+from bridge.model.tap import Tap
+from bridge.store import outbox, pages
+from bridge.store.database import Database
+from bridge.store.keys import KeyRing
+from bridge.store.outbox import Entry, Purpose
+from bridge.vault import KeyDestroyedError
+
+FIRST_PAUSE = timedelta(milliseconds=250)
+LONGEST_PAUSE = timedelta(seconds=5)  # an outage ends when it ends; a page waits for it no longer than this
+UNREADABLE_PAUSE = timedelta(seconds=10)
+
+log = structlog.get_logger(__name__)
+
+
+class Delivery:
+    """Works through the outbox, one task for each room that has something to send."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: KeyRing,
+        courier: Courier,
+        now: Callable[[], datetime],
+        *,
+        rooms_at_once: int,
+        report: Callable[[Entry, str], Any],
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._courier = courier
+        self._now = now
+        self._free = asyncio.Semaphore(rooms_at_once)
+        self._busy: set[Destination] = set()
+        self._report = report
+
+    async def step(self, group: asyncio.TaskGroup) -> float | None:
+        """Start a task for every room that has something to send and none at work. Returns when to look again."""
+        now = self._now()
+        async with self._database.read() as connection:
+            waiting = await outbox.busy_destinations(connection, now)
+            later = await outbox.next_attempt(connection, now)
+        for destination in waiting:
+            if destination not in self._busy:
+                self._busy.add(destination)
+                group.create_task(self._drain(destination), name=f"deliver {destination}")
+        return None if later is None else max(0.0, (later - now).total_seconds())
+
+    async def _drain(self, destination: Destination) -> None:
+        try:
+            async with self._free:
+                while await self._send_next(destination):
+                    pass
+        except Exception as error:
+            log.exception("delivery_crashed", destination=str(destination), error=type(error).__name__)
+        finally:
+            self._busy.discard(destination)
+
+    async def _send_next(self, destination: Destination) -> bool:
+        """Send one entry. False when the room has nothing more, or must wait."""
+        async with self._database.read() as connection:
+            entry = await outbox.head(connection, destination)
+        if entry is None or entry.not_before > self._now():
+            return False
+        try:
+            envelope = entry.envelope or await self._encrypt(entry)
+            if envelope is not None:
+                event = entry.confirmed or await self._courier.send(envelope, entry.transaction)
+                await self._sent(entry, envelope, event)
+        except HomeserverError as error:
+            if not error.retry:
+                await self._give_up(entry, str(error))
+                return True
+            await self._postpone(entry, str(error))
+            return False
+        except EncryptionUnavailableError as error:
+            await self._unreadable(entry, str(error))
+            return False
+        return True
+
+    async def _encrypt(self, entry: Entry) -> Envelope | None:
+        room = await self._courier.room(entry.destination)
+        async with self._database.read() as connection:
+            target = entry.target_event
+            if entry.target is not None:
+                target = await outbox.event_of(connection, entry.target)
+            try:
+                content = await self._open(connection, entry)
+            except KeyDestroyedError:
+                content = None
+        if content is None or (entry.target is not None and target is None):
+            await self._give_up(entry, "what it speaks of was never sent or is destroyed")
+            return None
+        envelope = await self._envelope(entry, room, content, target)
+        async with self._database.write() as connection:
+            await outbox.keep_envelope(connection, entry.id, envelope)
+        return envelope
+
+    async def _open(self, connection: Any, entry: Entry) -> Phi[bytes]:
+        assert entry.data_key is not None  # noqa: S101 - a `todo` entry has its sealed content
+        assert entry.sealed is not None  # noqa: S101
+        key = await self._keys.data_key(connection, entry.data_key)
+        return key.open(entry.sealed, f"outbox {entry.transaction}")
+
+    async def _envelope(
+        self, entry: Entry, room: RoomId, content: Phi[bytes], target: EventId | None
+    ) -> Envelope:
+        if entry.purpose is Purpose.SEED:
+            assert target is not None  # noqa: S101 - a seed stands under a message
+            return self._courier.seed(room, target, Tap(content.reveal().decode()))
+        if target is not None:
+            content = _related(content, entry.purpose, target)
+        return await self._courier.encrypt(room, entry.event_type, content)
+
+    async def _sent(self, entry: Entry, envelope: Envelope, event: EventId) -> None:
+        now = self._now()
+        readers = await self._courier.readers(envelope.session) if envelope.session else frozenset()
+        async with self._database.write() as connection:
+            await outbox.mark_sent(connection, entry.id, event, now)
+            if entry.purpose is Purpose.PAGE and entry.page is not None:
+                await pages.mark_delivered(connection, entry.page, envelope.room, event, now)
+        log.info(
+            "sent",
+            outbox=entry.id,
+            purpose=entry.purpose.value,
+            room=envelope.room,
+            event=event,
+            readers=len(readers),
+        )
+
+    async def _postpone(self, entry: Entry, reason: str) -> None:
+        pause = min(FIRST_PAUSE * 2 ** min(entry.attempts, 10), LONGEST_PAUSE)
+        log.warning("send_postponed", outbox=entry.id, reason=reason, seconds=pause.total_seconds())
+        async with self._database.write() as connection:
+            await outbox.postpone(connection, entry.id, self._now() + pause, reason)
+
+    async def _unreadable(self, entry: Entry, reason: str) -> None:
+        """Nobody in the room could read it: it is kept back, and its page climbs at once."""
+        async with self._database.write() as connection:
+            await outbox.postpone(connection, entry.id, self._now() + UNREADABLE_PAUSE, reason)
+            if entry.page is not None:
+                await pages.hurry(connection, entry.page, self._now())
+        if entry.attempts == 0:
+            await self._report(entry, reason)
+
+    async def _give_up(self, entry: Entry, reason: str) -> None:
+        async with self._database.write() as connection:
+            await outbox.mark_failed(connection, entry.id, reason)
+            if entry.page is not None and entry.purpose in (Purpose.PAGE, Purpose.NUDGE):
+                await pages.hurry(connection, entry.page, self._now())
+        await self._report(entry, reason)
+
+
+def _related(content: Phi[bytes], purpose: Purpose, target: EventId) -> Phi[bytes]:
+    """Tie a message to the one it replaces or answers, whose event id is known only now that it was sent."""
+    document: dict[str, Any] = json.loads(content.reveal())
+    if purpose is Purpose.STATUS:
+        document["m.relates_to"] = {"rel_type": "m.replace", "event_id": target}
+    else:
+        document["m.relates_to"] = {"m.in_reply_to": {"event_id": target}}
+    return Phi(json.dumps(document).encode())

@@ -1,0 +1,1 @@
+"""The Matrix edge: one bot, one cross-signed device, encrypted rooms, and what people say in them."""

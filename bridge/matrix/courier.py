@@ -1,0 +1,120 @@
+"""What the engine sees of Matrix (`bridge.model.doors.Courier`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mautrix.api import Method
+from mautrix.types import EventType
+
+from bridge.matrix.encryption import Encryption
+from bridge.matrix.homeserver import Homeserver, path
+from bridge.matrix.rooms import RoomPlan, Rooms
+from bridge.model.doors import Destination, Envelope, RawRoomEvent, RoomMessage
+from bridge.model.ids import EventId, RoomId, UserId
+from bridge.model.phi import Phi
+from bridge.model.tap import Tap
+from bridge.store import recipients
+from bridge.store.database import Database
+
+REACTION = "m.reaction"
+
+
+class MatrixCourier:
+    """Sends what the outbox holds, reads what rooms bring."""
+
+    def __init__(
+        self,
+        homeserver: Homeserver,
+        database: Database,
+        encryption: Encryption,
+        rooms: Rooms,
+        plan_of: Callable[[Destination], RoomPlan],
+    ) -> None:
+        self._homeserver = homeserver
+        self._database = database
+        self._encryption = encryption
+        self._rooms = rooms
+        self._plan_of = plan_of
+
+    async def room(self, destination: Destination) -> RoomId:
+        """The destination's room, its members as the config has them."""
+        return await self._rooms.ensure(self._plan_of(destination))
+
+    async def encrypt(self, room: RoomId, event_type: str, content: Phi[bytes]) -> Envelope:
+        """Encrypt for the room's readers."""
+        return await self._encryption.encrypt(room, event_type, content)
+
+    def seed(self, room: RoomId, about: EventId, tap: Tap) -> Envelope:
+        """A reaction of the bot, which the homeserver can read."""
+        relation = {"rel_type": "m.annotation", "event_id": about, "key": tap.value}
+        return Envelope(room, REACTION, json.dumps({"m.relates_to": relation}), None)
+
+    async def send(self, envelope: Envelope, transaction: str) -> EventId:
+        """PUT the envelope under its transaction id."""
+        where = path("rooms", envelope.room, "send", envelope.type, transaction)
+        answer = await self._homeserver.request(Method.PUT, where, envelope.content)
+        return EventId(answer["event_id"])
+
+    async def readers(self, session: str) -> frozenset[UserId]:
+        """Who was given the keys of a session."""
+        async with self._database.read() as connection:
+            return await recipients.readers(connection, session)
+
+    async def read(self, raw: RawRoomEvent) -> RoomMessage | None:
+        """Decrypt and understand a room event."""
+        if raw.type == REACTION:
+            return _reaction(raw, raw.content, trusted=True)
+        if raw.type != "m.room.encrypted":
+            # Plain text in an encrypted room: anybody on the way could have written it.
+            return _text(raw, raw.content, trusted=False)
+        event, trusted = await self._encryption.decrypt(raw)
+        content: dict[str, Any] = event.content.serialize()
+        if event.type == EventType.REACTION:
+            return _reaction(raw, content, trusted=trusted)
+        return _text(raw, content, trusted=trusted) if event.type == EventType.ROOM_MESSAGE else None
+
+
+def _reaction(raw: RawRoomEvent, content: Mapping[str, Any], *, trusted: bool) -> RoomMessage | None:
+    relation = content.get("m.relates_to")
+    if not isinstance(relation, dict) or relation.get("rel_type") != "m.annotation":
+        return None
+    about, key = relation.get("event_id"), relation.get("key")
+    if not isinstance(about, str) or not isinstance(key, str):
+        return None
+    return RoomMessage(raw.event, raw.room, raw.sender, raw.sent_at, key, None, EventId(about), trusted)
+
+
+def _text(raw: RawRoomEvent, content: Mapping[str, Any], *, trusted: bool) -> RoomMessage | None:
+    relation = content.get("m.relates_to")
+    relation = relation if isinstance(relation, dict) else {}
+    body = content.get("body")
+    if (
+        not isinstance(body, str)
+        or relation.get("rel_type") == "m.replace"
+        or content.get("msgtype") != "m.text"
+    ):
+        return None
+    text = Phi(_without_reply_fallback(body))
+    return RoomMessage(raw.event, raw.room, raw.sender, raw.sent_at, None, text, _about(relation), trusted)
+
+
+def _about(relation: Mapping[str, Any]) -> EventId | None:
+    """The event that a reply answers; in a thread without an explicit reply, the thread's root."""
+    reply = relation.get("m.in_reply_to")
+    replied = reply.get("event_id") if isinstance(reply, dict) else None
+    if relation.get("rel_type") == "m.thread" and (relation.get("is_falling_back") or replied is None):
+        replied = relation.get("event_id")
+    return EventId(replied) if isinstance(replied, str) else None
+
+
+def _without_reply_fallback(body: str) -> str:
+    """Drop the quoted lines that older clients put before a reply (Matrix spec before 1.13)."""
+    if not body.startswith("> <"):
+        return body
+    lines = body.split("\n")
+    while lines and lines[0].startswith("> "):
+        lines.pop(0)
+    return "\n".join(lines).lstrip("\n")

@@ -1,0 +1,153 @@
+"""Reading from the homeserver: `/sync` as the bot's device, stored before it is acted on.
+
+What an answer brought and the position it was read up to are one transaction. A timeline that the server cut
+short is filled backwards to that position before anything of it is stored (Matrix spec, 'Syncing').
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import structlog
+from mautrix.api import Method
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.matrix.homeserver import LONG_POLL_SECONDS, Homeserver, path
+from bridge.model.ids import EventId, RoomId, UserId
+from bridge.store import matrix_inbox, outbox
+from bridge.store.database import Database
+
+# What a person says or taps, and nothing else: receipts, typing and presence are never asked for.
+SPOKEN = ["m.room.encrypted", "m.room.message", "m.reaction"]
+STATE = ["m.room.member", "m.room.encryption", "m.room.power_levels", "m.room.tombstone", "m.room.create"]
+PAGE_LIMIT = 100
+ONE_TIME_KEYS_WANTED = 50
+FILTER = json.dumps(
+    {
+        "presence": {"types": []},
+        "account_data": {"types": []},
+        "room": {
+            "account_data": {"types": []},
+            "ephemeral": {"types": []},
+            "state": {"types": STATE},
+            "timeline": {"types": SPOKEN + STATE, "limit": PAGE_LIMIT},
+        },
+    },
+    separators=(",", ":"),
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Sync:
+    """Takes one answer after another; each call of `step` is a transaction."""
+
+    def __init__(self, homeserver: Homeserver, database: Database, now: Callable[[], datetime]) -> None:
+        self._homeserver = homeserver
+        self._database = database
+        self._now = now
+
+    async def step(self, *, wait: bool = True) -> bool:
+        """Read once and store it. True if it brought anything. Raises HomeserverError."""
+        async with self._database.read() as connection:
+            since = await matrix_inbox.position(connection, self._homeserver.device)
+        query = {"filter": FILTER, "timeout": str(LONG_POLL_SECONDS * 1000 if wait and since else 0)}
+        if since:
+            query["since"] = since
+        answer = await self._homeserver.sync(query)
+        joined: dict[str, Any] = answer.get("rooms", {}).get("join", {})
+        filled = {room: await self._timeline(room, body["timeline"], since) for room, body in joined.items()}
+        async with self._database.write() as connection:
+            await matrix_inbox.keep_device_messages(connection, _device_messages(answer))
+            brought = False
+            for room, body in joined.items():
+                # The first answer of a new device is the past; people's words in it were said to nobody.
+                spoken = filled[room] if since else []
+                brought |= await self._keep_room(connection, RoomId(room), body, filled[room], spoken)
+            await self._leave_rooms(connection, answer)
+            await matrix_inbox.set_position(connection, self._homeserver.device, answer["next_batch"])
+        return brought or bool(answer.get("to_device", {}).get("events")) or "device_lists" in answer
+
+    async def _keep_room(
+        self,
+        connection: AsyncConnection,
+        room: RoomId,
+        body: Mapping[str, Any],
+        timeline: list[dict[str, Any]],
+        spoken: list[dict[str, Any]],
+    ) -> bool:
+        changed = False
+        for event in [*body.get("state", {}).get("events", []), *timeline]:
+            if "state_key" in event:
+                await _keep_state(connection, room, event)
+                changed = True
+        words = []
+        for event in spoken:
+            if event["type"] not in SPOKEN or "state_key" in event:
+                continue
+            if event["sender"] == self._homeserver.bot:
+                await _confirm(connection, event)
+            elif event.get("content"):
+                words.append(event)
+        return await matrix_inbox.keep_events(connection, room, words, self._now()) > 0 or changed
+
+    async def _leave_rooms(self, connection: AsyncConnection, answer: Mapping[str, Any]) -> None:
+        for room in answer.get("rooms", {}).get("leave", {}):
+            await matrix_inbox.set_member(connection, RoomId(room), self._homeserver.bot, "leave")
+
+    async def _timeline(
+        self, room: str, timeline: Mapping[str, Any], since: str | None
+    ) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = list(timeline["events"])
+        if not timeline.get("limited") or since is None:
+            return events
+        gap: list[dict[str, Any]] = []
+        token: str | None = timeline["prev_batch"]
+        while token:
+            query = {"from": token, "to": since, "dir": "b", "limit": str(PAGE_LIMIT), "filter": _GAP_FILTER}
+            page = await self._homeserver.request(Method.GET, path("rooms", room, "messages"), query=query)
+            chunk: list[dict[str, Any]] = page["chunk"]
+            async with self._database.read() as connection:
+                known = await matrix_inbox.known_events(connection, [event["event_id"] for event in chunk])
+            gap.extend(event for event in chunk if EventId(event["event_id"]) not in known)
+            token = page.get("end") if chunk and not known else None
+        log.info("timeline_gap_filled", room=room, events=len(gap))
+        return gap[::-1] + events
+
+
+_GAP_FILTER = json.dumps({"types": SPOKEN + STATE}, separators=(",", ":"))
+
+
+async def _keep_state(connection: AsyncConnection, room: RoomId, event: Mapping[str, Any]) -> None:
+    if event["type"] == "m.room.member":
+        membership = event["content"].get("membership", "leave")
+        await matrix_inbox.set_member(connection, room, UserId(event["state_key"]), membership)
+    elif event["type"] in STATE and event["state_key"] == "":
+        await matrix_inbox.set_state(connection, room, event["type"], event["content"])
+
+
+async def _confirm(connection: AsyncConnection, event: Mapping[str, Any]) -> None:
+    """Our own event has come back: whatever became of the answer to its sending, it need not be sent again."""
+    transaction = event.get("unsigned", {}).get("transaction_id")
+    if transaction:
+        await outbox.confirm(connection, transaction, EventId(event["event_id"]))
+
+
+def _device_messages(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    messages: list[tuple[str, dict[str, Any]]] = []
+    lists = answer.get("device_lists", {})
+    if lists.get("changed") or lists.get("left"):
+        messages.append(
+            ("device_lists", {"changed": lists.get("changed", []), "left": lists.get("left", [])})
+        )
+    messages += [("to_device", event) for event in answer.get("to_device", {}).get("events", [])]
+    counts = answer.get("device_one_time_keys_count", {})
+    fallback = answer.get("device_unused_fallback_key_types")
+    one_time = counts.get("signed_curve25519", 0)
+    fallback_used = fallback is not None and "signed_curve25519" not in fallback
+    if one_time < ONE_TIME_KEYS_WANTED or fallback_used:
+        messages.append(("key_counts", {"one_time": one_time, "fallback_used": fallback_used}))
+    return messages

@@ -1,0 +1,1 @@
+"""The rows: everything that must survive a `kill -9`."""

@@ -1,0 +1,151 @@
+"""The one database: SQLite by default, PostgreSQL for several nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from bridge.model.errors import NightbellError, StoreUnavailableError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_TIMEOUT_SECONDS = 10
+READ_ONLY = "nightbell_read_only"
+
+
+class SchemaTooNewError(NightbellError):
+    """The database was written by a newer Nightbell; start that version, or restore the backup made before it."""
+
+
+class Database:
+    """Transactions on the database.
+
+    SQLite has one writer: `write` takes its turn here, where waiting is cheap and fair, instead of in the
+    database, where it ends in *database is locked*. Its commits reach the disk before they return
+    (`synchronous=FULL`), so that what was acknowledged survives a power cut too.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.is_sqlite = url.startswith("sqlite")
+        self.engine = _create_engine(url)
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction, committed on leaving. Raises StoreUnavailableError if the database can't take it."""
+        try:
+            if not self.is_sqlite:
+                async with self.engine.begin() as connection:
+                    yield connection
+                return
+            async with self._turn, self.engine.begin() as connection:
+                yield connection
+        except (DBAPIError, PoolTimeoutError, OSError) as error:
+            if isinstance(error, DBAPIError) and not _is_operational(error):
+                raise
+            message = (
+                f"the database did not take a write ({type(error).__name__}); check its disk and that it runs"
+            )
+            raise StoreUnavailableError(message) from None
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for reading."""
+        try:
+            async with self.engine.connect() as connection:
+                await connection.execution_options(**{READ_ONLY: True})
+                yield connection
+        except (PoolTimeoutError, OSError) as error:
+            message = f"the database does not answer ({type(error).__name__}); check that it runs"
+            raise StoreUnavailableError(message) from None
+
+    async def migrate(self) -> None:
+        """Bring the schema up to date. Raises SchemaTooNewError for a database of a later version."""
+        if self.is_sqlite:
+            path = self.engine.url.database
+            if path and path != ":memory:":
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+        async with self.engine.begin() as connection:
+            await connection.run_sync(_upgrade)
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        await self.engine.dispose()
+
+
+def _is_operational(error: DBAPIError) -> bool:
+    return error.connection_invalidated or type(error).__name__ in ("OperationalError", "InterfaceError")
+
+
+def _create_engine(url: str) -> AsyncEngine:
+    # Parameters are hidden from errors and logs: a bound value may be a sealed message.
+    if url.startswith("sqlite"):
+        engine = create_async_engine(
+            url.replace("sqlite://", "sqlite+aiosqlite://", 1),
+            hide_parameters=True,
+            connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
+        )
+        event.listen(engine.sync_engine, "connect", _configure_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_immediate)
+        return engine
+    scheme, rest = url.split("://", 1)
+    if scheme not in ("postgresql", "postgres"):
+        message = (
+            f'database url scheme "{scheme}" is not supported; use sqlite:///path or postgresql://host/name'
+        )
+        raise NightbellError(message)
+    return create_async_engine(
+        f"postgresql+asyncpg://{rest}",
+        hide_parameters=True,
+        pool_size=10,
+        pool_timeout=BUSY_TIMEOUT_SECONDS,
+        pool_pre_ping=True,
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "command_timeout": 60},
+    )
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    # The driver must not begin transactions by itself, or BEGIN IMMEDIATE below would come too late.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # A transaction that will write says so at once: one that finds out later can't wait for its turn.
+    reads_only = connection.get_execution_options().get(READ_ONLY)
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+
+def _alembic_config(connection: Connection) -> AlembicConfig:
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _alembic_config(connection)
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current is not None:
+        try:
+            ScriptDirectory.from_config(config).get_revision(current)
+        except CommandError:
+            message = f"the database has schema {current}, which this version does not know; start a newer Nightbell"
+            raise SchemaTooNewError(message) from None
+    command.upgrade(config, "head")

@@ -1,0 +1,186 @@
+"""Pages and their timers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.model.decision import Decision, Move
+from bridge.model.ids import (
+    EventId,
+    IntakeId,
+    LadderId,
+    OutboxId,
+    PageId,
+    PersonId,
+    RetentionClassId,
+    RoleId,
+    RoomId,
+    RuleId,
+    TemplateId,
+    UserId,
+)
+from bridge.model.page import Page, PageState
+from bridge.model.priority import Priority
+from bridge.store.tables import outbox, page, timer
+
+WAITING = [state.value for state in PageState if state.waiting]
+
+
+@dataclass(frozen=True, slots=True)
+class DueTimer:
+    """A step of a ladder whose time has come."""
+
+    page: PageId
+    step: int
+    due_at: datetime
+
+
+async def open_page(
+    connection: AsyncConnection, intake: IntakeId, decision: Decision, move: Move, now: datetime
+) -> Page:
+    """Make the page of a decision, with the first step of its ladder taken and its timer set."""
+    page_id = PageId(uuid4().hex)
+    await connection.execute(
+        insert(page).values(
+            id=page_id,
+            intake=intake,
+            rule=decision.rule,
+            role=move.role,
+            priority=decision.priority.value,
+            ladder=decision.ladder,
+            template=decision.template,
+            retention=decision.retention,
+            config_hash=decision.config_hash,
+            why=list(decision.why),
+            state=PageState.OPEN.value,
+            opened_at=now,
+            step=move.step,
+            notified=list(move.notify),
+        )
+    )
+    if move.next_due is not None:
+        await connection.execute(insert(timer).values(page=page_id, step=move.step + 1, due_at=move.next_due))
+    return await get_page(connection, page_id)
+
+
+async def get_page(connection: AsyncConnection, page_id: PageId) -> Page:
+    """The page as it stands."""
+    return _page((await connection.execute(select(page).where(page.c.id == page_id))).one())
+
+
+async def page_of_event(connection: AsyncConnection, event: EventId) -> Page | None:
+    """The page that a message of ours in a room belongs to."""
+    query = select(page).join(outbox, outbox.c.page == page.c.id).where(outbox.c.event == event)
+    row = (await connection.execute(query)).first()
+    return None if row is None else _page(row)
+
+
+async def waiting_pages(connection: AsyncConnection, room: RoomId) -> list[Page]:
+    """The pages of a room that nobody has accepted, oldest first."""
+    query = select(page).where(page.c.room == room, page.c.state.in_(WAITING)).order_by(page.c.opened_at)
+    return [_page(row) for row in (await connection.execute(query)).all()]
+
+
+async def set_message(connection: AsyncConnection, page_id: PageId, message: OutboxId) -> None:
+    """Remember which outbox entry is the page's message, which edits then replace."""
+    await connection.execute(update(page).where(page.c.id == page_id).values(message=message))
+
+
+async def message_of(connection: AsyncConnection, page_id: PageId) -> OutboxId:
+    """The outbox entry of the page's message."""
+    return OutboxId(
+        (await connection.execute(select(page.c.message).where(page.c.id == page_id))).scalar_one()
+    )
+
+
+async def mark_delivered(
+    connection: AsyncConnection, page_id: PageId, room: RoomId, event: EventId, now: datetime
+) -> None:
+    """The homeserver has the page's message."""
+    await connection.execute(
+        update(page).where(page.c.id == page_id).values(room=room, event=event, delivered_at=now)
+    )
+    await connection.execute(
+        update(page)
+        .where(page.c.id == page_id, page.c.state == PageState.OPEN.value)
+        .values(state=PageState.DELIVERED.value)
+    )
+
+
+async def accept_page(connection: AsyncConnection, page_id: PageId, by: UserId, now: datetime) -> bool:
+    """Give a waiting page to whoever accepted it first and stop its ladder. False if it waits no more."""
+    taken = await connection.execute(
+        update(page)
+        .where(page.c.id == page_id, page.c.state.in_(WAITING))
+        .values(state=PageState.ACCEPTED.value, accepted_by=by, accepted_at=now)
+    )
+    if taken.rowcount == 0:
+        return False
+    await connection.execute(delete(timer).where(timer.c.page == page_id))
+    return True
+
+
+async def due_timers(connection: AsyncConnection, now: datetime, limit: int) -> list[DueTimer]:
+    """Timers whose time has come, the most urgent pages first."""
+    query = (
+        select(timer.c.page, timer.c.step, timer.c.due_at, page.c.priority)
+        .join(page, page.c.id == timer.c.page)
+        .where(timer.c.due_at <= now)
+        .order_by(timer.c.due_at)
+        .limit(limit)
+    )
+    rows = (await connection.execute(query)).all()
+    urgent_first = sorted(rows, key=lambda row: (Priority(row.priority).rank, row.due_at))
+    return [DueTimer(PageId(row.page), row.step, row.due_at) for row in urgent_first]
+
+
+async def next_due(connection: AsyncConnection) -> datetime | None:
+    """When the next timer is due."""
+    query = select(timer.c.due_at).order_by(timer.c.due_at).limit(1)
+    due: datetime | None = (await connection.execute(query)).scalar_one_or_none()
+    return due
+
+
+async def hurry(connection: AsyncConnection, page_id: PageId, now: datetime) -> None:
+    """Make a page's next step due at once, since the present one can reach nobody."""
+    await connection.execute(
+        update(timer).where(timer.c.page == page_id, timer.c.due_at > now).values(due_at=now)
+    )
+
+
+async def record_move(connection: AsyncConnection, page_id: PageId, move: Move) -> None:
+    """The page has climbed: remember the step, whom it notified, and set or end its timer."""
+    await connection.execute(
+        update(page).where(page.c.id == page_id).values(step=move.step, notified=list(move.notify))
+    )
+    await connection.execute(delete(timer).where(timer.c.page == page_id))
+    if move.next_due is not None:
+        await connection.execute(insert(timer).values(page=page_id, step=move.step + 1, due_at=move.next_due))
+
+
+def _page(row: Row[Any]) -> Page:
+    return Page(
+        id=PageId(row.id),
+        intake=IntakeId(row.intake),
+        rule=RuleId(row.rule),
+        role=RoleId(row.role),
+        priority=Priority(row.priority),
+        ladder=LadderId(row.ladder),
+        template=TemplateId(row.template),
+        retention=RetentionClassId(row.retention),
+        config_hash=row.config_hash,
+        state=PageState(row.state),
+        opened_at=row.opened_at,
+        step=row.step,
+        notified=tuple(PersonId(person) for person in row.notified),
+        accepted_by=UserId(row.accepted_by) if row.accepted_by else None,
+        accepted_at=row.accepted_at,
+        room=RoomId(row.room) if row.room else None,
+        event=EventId(row.event) if row.event else None,
+    )

@@ -1,0 +1,265 @@
+"""The tables. Their columns hold no PHI in the clear: `sealed` columns are opened only by the vault."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment in UTC, kept as microseconds since 1970, so that both databases sort and compare it alike."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
+        return None if value is None else (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else EPOCH + value * MICROSECOND
+
+
+# SQLite counts rows by itself only in a column that is INTEGER PRIMARY KEY to the letter.
+Sequence = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+# --- the vault's keys: data key -> day key -> operator key ---
+
+root_key = Table(
+    "root_key",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("proof", LargeBinary, nullable=False),
+    Column("first_used_at", Instant, nullable=False),
+)
+
+day_key = Table(
+    "day_key",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("retention", Text, nullable=False),
+    Column("day", Text, nullable=False),
+    Column("root_key", Text, ForeignKey("root_key.id"), nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    UniqueConstraint("retention", "day"),
+)
+
+data_key = Table(
+    "data_key",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("day_key", Text, ForeignKey("day_key.id"), nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+)
+
+# --- from the call center ---
+
+intake = Table(
+    "intake",
+    metadata,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("channel", Text, nullable=False),
+    Column("key_mac", LargeBinary, nullable=False),
+    Column("kind", Text),
+    Column("unreadable", Text),
+    Column("data_key", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("received_at", Instant, nullable=False),
+    Column("state", Text, nullable=False),
+    UniqueConstraint("channel", "key_mac"),
+)
+Index(
+    "ix_intake_todo",
+    intake.c.seq,
+    sqlite_where=intake.c.state == "todo",
+    postgresql_where=intake.c.state == "todo",
+)
+
+# --- pages and their clocks ---
+
+page = Table(
+    "page",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("intake", Text, ForeignKey("intake.id"), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("priority", Text, nullable=False),
+    Column("ladder", Text, nullable=False),
+    Column("template", Text, nullable=False),
+    Column("retention", Text, nullable=False),
+    Column("config_hash", Text, nullable=False),
+    Column("why", JSON, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("opened_at", Instant, nullable=False),
+    Column("delivered_at", Instant),
+    Column("step", Integer, nullable=False),
+    Column("notified", JSON, nullable=False),
+    Column("accepted_by", Text),
+    Column("accepted_at", Instant),
+    Column("room", Text),
+    Column("event", Text),
+    Column("message", BigInteger),
+    UniqueConstraint("intake", "rule", "role"),
+)
+Index("ix_page_room_state", page.c.room, page.c.state)
+
+timer = Table(
+    "timer",
+    metadata,
+    Column("page", Text, ForeignKey("page.id"), primary_key=True),
+    Column("step", Integer, nullable=False),
+    Column("due_at", Instant, nullable=False, index=True),
+)
+
+# --- to the homeserver ---
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("page", Text, ForeignKey("page.id")),
+    Column("destination", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("lane", Integer, nullable=False),
+    Column("urgency", Integer, nullable=False),
+    Column("target", BigInteger),
+    Column("target_event", Text),
+    Column("data_key", Text),
+    Column("sealed", LargeBinary),
+    Column("txn_id", Text, nullable=False, unique=True),
+    Column("wire_type", Text),
+    Column("wire_content", Text),
+    Column("session_id", Text),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("not_before", Instant, nullable=False),
+    Column("error", Text),
+    Column("room", Text),
+    Column("event", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("sent_at", Instant),
+)
+Index("ix_outbox_event", outbox.c.event)
+Index(
+    "ix_outbox_todo",
+    outbox.c.destination,
+    outbox.c.lane,
+    outbox.c.id,
+    sqlite_where=outbox.c.state.in_(["todo", "encrypted"]),
+    postgresql_where=outbox.c.state.in_(["todo", "encrypted"]),
+)
+
+room = Table(
+    "room",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("room_id", Text, nullable=False, unique=True),
+    Column("created_at", Instant, nullable=False),
+)
+
+session_recipient = Table(
+    "session_recipient",
+    metadata,
+    Column("session_id", Text, primary_key=True),
+    Column("user_id", Text, primary_key=True),
+    Column("device_id", Text, primary_key=True),
+    Column("identity_key", Text, nullable=False),
+    Column("room_id", Text, nullable=False, index=True),
+    Column("outcome", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+)
+
+# --- from the homeserver ---
+
+sync_position = Table(
+    "sync_position",
+    metadata,
+    Column("device", Text, primary_key=True),
+    Column("next_batch", Text, nullable=False),
+)
+
+member = Table(
+    "member",
+    metadata,
+    Column("room_id", Text, primary_key=True),
+    Column("user_id", Text, primary_key=True),
+    Column("membership", Text, nullable=False),
+    Column("power", Integer),
+)
+
+room_state = Table(
+    "room_state",
+    metadata,
+    Column("room_id", Text, primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("content", JSON, nullable=False),
+)
+
+inbound = Table(
+    "inbound",
+    metadata,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("event_id", Text, nullable=False, unique=True),
+    Column("room_id", Text, nullable=False),
+    Column("sender", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("content", JSON, nullable=False),
+    Column("sent_at", Instant, nullable=False),
+    Column("received_at", Instant, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+)
+Index(
+    "ix_inbound_todo",
+    inbound.c.seq,
+    sqlite_where=inbound.c.state == "todo",
+    postgresql_where=inbound.c.state == "todo",
+)
+
+device_message = Table(
+    "device_message",
+    metadata,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("kind", Text, nullable=False),
+    Column("content", JSON, nullable=False),
+)
+
+identity_alert = Table(
+    "identity_alert",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("master_key", Text, primary_key=True),
+    Column("reported_at", Instant, nullable=False),
+    Column("approved", Boolean, nullable=False),
+)
