@@ -1,0 +1,43 @@
+"""The command line. The module of a command is imported when it is run, so that help is instant."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import typer
+
+# A command's name, the module that has a function for it, and its line in the help. `call-back` is run by
+# the function `call_back`.
+COMMANDS = {
+    "check": ("bridge.cli.check", "Look for mistakes in the configuration."),
+}
+
+
+def main() -> None:
+    """Run the command that was asked for."""
+    app = typer.Typer(
+        name="nightbell",
+        help="Calls and texts of a call center, as end-to-end encrypted pages to whoever is on call.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_show_locals=False,  # they may hold content
+    )
+    app.callback()(_nothing)  # keeps a single command a command
+    for name, (module, line) in COMMANDS.items():
+        passed_on = {"allow_extra_args": True, "ignore_unknown_options": True}
+        app.command(name, help=line, add_help_option=False, context_settings=passed_on)(_runs(module, name))
+    app()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _runs(module: str, name: str) -> Callable[[typer.Context], None]:
+    def run(context: typer.Context) -> None:
+        command = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+        command.command()(getattr(importlib.import_module(module), name.replace("-", "_")))
+        command(args=context.args, prog_name=context.command_path)
+
+    return run
