@@ -23,13 +23,12 @@ def read_settings(channel: ChannelId, section: ChannelSection) -> Section:
     """A channel's settings, without opening it: no secret is read. Raises `ConfigError`."""
     # It stands in a URL and in the metrics.
     if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,63}", channel):
-        raise ConfigError(
-            [section.problem(message="a channel's name is a-z, 0-9, - and _, as in clinic-sms")]
-        )
+        raise ConfigError([section.problem(message="a channel's name is a-z, 0-9, - and _, such as er-sms")])
     if section.type not in CHANNEL_TYPES:
         hint = did_you_mean(section.type, CHANNEL_TYPES)
         raise ConfigError([section.problem("type", message=f'unknown type "{section.type}"{hint}')])
-    return validate_section(section, CHANNEL_TYPES[section.type].settings)
+    model: type[Section] = CHANNEL_TYPES[section.type].settings
+    return validate_section(section, model)
 
 
 def open_channel(channel: ChannelId, section: ChannelSection, around: Surroundings) -> Channel:

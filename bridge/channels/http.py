@@ -68,21 +68,7 @@ def build_application(
     The server's own metrics are added to `registry`, which takes them once.
     """
     app = web.Application(client_max_size=max_body)
-    app[_METERS] = meters = _Meters(
-        Counter(
-            "nightbell_intake_requests",
-            "Requests by channel and outcome",
-            ["channel", "outcome"],
-            registry=registry,
-        ),
-        Histogram(
-            "nightbell_intake_seconds",
-            "From a request's headers to its answer",
-            ["channel"],
-            registry=registry,
-        ),
-        Counter("nightbell_turned_away", "Connections over the bound", registry=registry),
-    )
+    app[_METERS] = meters = _meters(registry)
 
     async def live(_: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
@@ -157,6 +143,24 @@ async def serve(
             listener.close()
     finally:
         await runner.cleanup()
+
+
+def _meters(registry: CollectorRegistry) -> _Meters:
+    return _Meters(
+        Counter(
+            "nightbell_intake_requests",
+            "Requests to channels, by what became of them",
+            ["channel", "outcome"],
+            registry=registry,
+        ),
+        Histogram(
+            "nightbell_intake_seconds",
+            "From a request's headers to its answer",
+            ["channel"],
+            registry=registry,
+        ),
+        Counter("nightbell_turned_away", "Connections over the bound", registry=registry),
+    )
 
 
 def _observed(channel: ChannelId, handle: Handler, meters: _Meters, body_seconds: float) -> _HttpHandler:

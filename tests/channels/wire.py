@@ -1,0 +1,166 @@
+"""What the tests stand on: an inbox that remembers, a real server on loopback, senders that sign."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import aiohttp
+from prometheus_client import CollectorRegistry
+from standardwebhooks import Webhook
+from twilio.request_validator import RequestValidator
+from yarl import URL
+
+from bridge.channels import open_channel
+from bridge.channels.channel import Channel, Surroundings
+from bridge.channels.http import Health, build_application, serve
+from bridge.config.source import parse_source
+from bridge.config.validate import ChannelSection
+from bridge.model.doors import Receipt
+from bridge.model.errors import StoreUnavailableError
+from bridge.model.event import IntakeEvent
+from bridge.model.ids import ChannelId, IntakeId
+from bridge.model.phi import Phi
+
+PUBLIC_URL = "https://bridge.example"
+AUTH_TOKEN = "12345678901234567890123456789012"
+OLD_AUTH_TOKEN = "old-token-that-still-signs"
+WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes....").decode()
+NEXT_WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"the secret that comes after it..").decode()
+SECRETS = {
+    "TEST_AUTH_TOKEN": AUTH_TOKEN,
+    "TEST_OLD_AUTH_TOKEN": OLD_AUTH_TOKEN,
+    "TEST_WEBHOOK_SECRET": WEBHOOK_SECRET,
+    "TEST_NEXT_WEBHOOK_SECRET": NEXT_WEBHOOK_SECRET,
+}
+
+TWILIO = """
+type: twilio
+auth_token: [env:TEST_AUTH_TOKEN, env:TEST_OLD_AUTH_TOKEN]
+region: US
+"""
+WEBHOOK = """
+type: webhook
+secrets: [env:TEST_WEBHOOK_SECRET, env:TEST_NEXT_WEBHOOK_SECRET]
+region: US
+"""
+
+
+@dataclass
+class RememberingInbox:
+    """An inbox in memory; `away` makes it fail as a database that is gone does."""
+
+    events: list[IntakeEvent] = field(default_factory=list)
+    unreadable: list[tuple[ChannelId, Phi[bytes], str]] = field(default_factory=list)
+    away: bool = False
+
+    async def accept(self, event: IntakeEvent) -> Receipt:
+        self._reach()
+        known = [(each.channel, each.key) for each in self.events]
+        if (event.channel, event.key) in known:
+            number = known.index((event.channel, event.key))
+            return Receipt(IntakeId(f"in-{number}"), duplicate=True)
+        self.events.append(event)
+        return Receipt(IntakeId(f"in-{len(known)}"), duplicate=False)
+
+    async def keep_unreadable(self, channel: ChannelId, raw: Phi[bytes], reason: str) -> Receipt:
+        self._reach()
+        self.unreadable.append((channel, raw, reason))
+        return Receipt(IntakeId(f"raw-{len(self.unreadable)}"), duplicate=False)
+
+    def _reach(self) -> None:
+        if self.away:
+            raise StoreUnavailableError("the database is away")
+
+
+def opened(
+    yaml: str, inbox: RememberingInbox, *, name: str = "door", public_url: str = PUBLIC_URL
+) -> Channel:
+    """A channel as this section of nightbell.yaml describes it."""
+    source = parse_source("nightbell.yaml", yaml)
+    section = ChannelSection(source.value["type"], source, (), Path())
+    around = Surroundings(inbox, lambda: datetime.now(UTC), public_url)
+    with patch.dict(os.environ, SECRETS):
+        return open_channel(ChannelId(name), section, around)
+
+
+async def healthy() -> Health:
+    return Health(ready=True, parts={"database": "ok"})
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a source got back."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server, and a session to reach it. Paths are sent exactly as they are written."""
+
+    port: int
+    session: aiohttp.ClientSession
+    registry: CollectorRegistry
+
+    async def request(self, method: str, path: str, **arguments: Any) -> Reply:
+        url = URL(f"http://127.0.0.1:{self.port}{path}", encoded=True)
+        async with self.session.request(method, url, **arguments) as response:
+            return Reply(response.status, response.headers, await response.text())
+
+    async def post(
+        self, body: bytes | str, headers: Mapping[str, str] | None = None, path: str = "/intake/door"
+    ) -> Reply:
+        return await self.request("POST", path, data=body, headers=headers)
+
+
+@asynccontextmanager
+async def running(
+    *channels: Channel, app: Mapping[str, Any] | None = None, **bounds: Any
+) -> AsyncIterator[Server]:
+    """Serve these channels on loopback. `app` and `bounds` go to `build_application` and `serve`."""
+    registry = CollectorRegistry()
+    settings: dict[str, Any] = {"health": healthy, "registry": registry, **(app or {})}
+    async with (
+        serve(build_application(channels, **settings), "127.0.0.1", 0, **bounds) as port,
+        aiohttp.ClientSession() as session,
+    ):
+        yield Server(port, session, registry)
+
+
+def twilio_headers(
+    form: Mapping[str, Any] | Sequence[tuple[str, str]],
+    *,
+    url: str = f"{PUBLIC_URL}/intake/door",
+    token: str = AUTH_TOKEN,
+) -> dict[str, str]:
+    """The headers with which Twilio's own SDK would have signed a form."""
+    signature = RequestValidator(token).compute_signature(url, form)
+    return {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": signature}
+
+
+def webhook_headers(
+    body: str, *, key: str = "msg_1", at: datetime | None = None, secret: str = WEBHOOK_SECRET
+) -> dict[str, str]:
+    """The headers with which a Standard Webhooks library signs a body."""
+    at = at or datetime.now(UTC)
+    return {
+        "Content-Type": "application/json",
+        "webhook-id": key,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(secret).sign(key, at, body),
+    }
