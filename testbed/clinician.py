@@ -1,22 +1,20 @@
 """The clinician's own encrypted client: matrix-nio, and the cross-signing that it lacks."""
 
-import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import nio
 
 from testbed.identity import Identity
+from testbed.listener import Listener
 
 Json = dict[str, Any]
-T = TypeVar("T")
 
 # It complains of every key that a second run is sent again.
 logging.getLogger("nio").setLevel(logging.CRITICAL)
@@ -56,7 +54,7 @@ class Reaction:
     key: str
 
 
-class Clinician:
+class Clinician(Listener):
     """One person at one device, which is reused by a second run with the same store.
 
     With ``signed=False`` the device stays unsigned, as a client that knows no cross-signing leaves it.
@@ -65,6 +63,7 @@ class Clinician:
     def __init__(
         self, base_url: str, user_id: str, password: str, store: Path, *, signed: bool = True
     ) -> None:
+        super().__init__()
         self.user_id = user_id
         self.redacted: set[str] = set()
         self._password = password
@@ -74,8 +73,6 @@ class Clinician:
         self._edits: dict[str, list[Message]] = {}
         self._reactions: dict[str, Reaction] = {}
         self._locked: dict[str, nio.MegolmEvent] = {}
-        self._syncing: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
         store.mkdir(parents=True, exist_ok=True)
         self.client = nio.AsyncClient(
             base_url,
@@ -107,15 +104,15 @@ class Clinician:
             _checked(await self.client.keys_upload())
         if self._signed:
             await self._publish_identity()
-        self._syncing = asyncio.create_task(self.client.sync_forever(timeout=20_000, sync_filter=FILTER))
+        self._listen(self.client.sync_forever(timeout=20_000, sync_filter=FILTER))
 
     async def stop(self) -> None:
-        await self._stop_syncing()
+        await self._stop_listening()
         await self.client.close()
 
     async def logout(self) -> None:
         """Give the device up; the next start with this store makes another, signed by the same identity."""
-        await self._stop_syncing()
+        await self._stop_listening()
         _checked(await self.client.logout())
         for name in ("session.json", "nio.db"):
             (self._store / name).unlink()
@@ -152,16 +149,6 @@ class Clinician:
         """Ids of the events her device has no key for (yet)."""
         return list(self._locked)
 
-    async def wait_for(self, predicate: Callable[[], T | None], timeout: float = 30) -> T:
-        """The first true value of the predicate, looked at whenever her client has heard something."""
-        async with asyncio.timeout(timeout):
-            while not (value := predicate()):
-                if self._syncing and self._syncing.done():
-                    self._syncing.result()
-                self._changed.clear()
-                await self._changed.wait()
-            return value
-
     async def message(self, text: str, timeout: float = 30) -> Message:
         """Wait for a message that contains the text."""
         return await self.wait_for(lambda: next((m for m in self.messages if text in m.body), None), timeout)
@@ -179,6 +166,14 @@ class Clinician:
         if relation:
             content["m.relates_to"] = relation
         return await self._send(room_id, "m.room.message", content)
+
+    async def edit(self, event_id: str, text: str) -> str:
+        """Replace the text of a message of hers; gives the edit's event id."""
+        new = {"msgtype": "m.text", "body": text}
+        relation = {"rel_type": "m.replace", "event_id": event_id}
+        message = await self.wait_for(lambda: self._messages.get(event_id))
+        content = new | {"body": f"* {text}", "m.new_content": new, "m.relates_to": relation}
+        return await self._send(message.room_id, "m.room.message", content)
 
     async def react(self, event_id: str, key: str) -> str:
         """Tap a reaction under a message; like all reactions it is not encrypted."""
@@ -207,12 +202,6 @@ class Clinician:
             _checked(await self.client.keys_query())
         response = await self.client.room_send(room_id, kind, content, ignore_unverified_devices=True)
         return str(_checked(response).event_id)
-
-    async def _stop_syncing(self) -> None:
-        if self._syncing:
-            self._syncing.cancel()
-            await asyncio.gather(self._syncing, return_exceptions=True)
-            self._syncing = None
 
     async def _log_in(self) -> None:
         session = self._store / "session.json"
@@ -279,7 +268,7 @@ class Clinician:
                 continue
             del self._locked[event_id]
             self._take(event.room_id, opened)
-        self._changed.set()
+        self._heard.set()
 
     def _take(self, room_id: str, event: nio.Event) -> None:
         content: Json = event.source.get("content", {})

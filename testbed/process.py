@@ -57,6 +57,7 @@ async def until_ready(
     while not await is_ready():
         elapsed = time.monotonic() - started
         if process.returncode is not None or elapsed > timeout:
+            await end(process)
             message = f"{name} is not up after {elapsed:.0f} s:\n{tail(log)}"
             raise ServerFailedError(message)
         if int(elapsed) > told:
