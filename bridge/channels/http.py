@@ -28,6 +28,7 @@ from bridge.model.phi import Phi
 MAX_BODY = 64 * 1024  # bytes; the longest text of any source is a tenth of it
 BODY_SECONDS = 10.0  # for all of a body
 IDLE_SECONDS = 30.0  # without a whole request; also ends connections that never send one
+LINGER_SECONDS = 1.0  # for a sender to read a refusal before the rest of its body meets a closed connection
 DRAIN_SECONDS = 10.0  # for requests that are being answered at shutdown
 MAX_CONNECTIONS = 512
 RETRY_AFTER = "5"  # seconds; a database is back, or a crowd gone, about then
@@ -128,6 +129,7 @@ async def serve(
                 loop=loop,
                 access_log=None,  # type: ignore[arg-type] # off
                 keepalive_timeout=idle_seconds,
+                lingering_time=LINGER_SECONDS,
                 # Signatures are over what was sent, and a bomb stays small.
                 auto_decompress=False,
             )

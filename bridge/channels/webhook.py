@@ -57,16 +57,20 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("should be a time between the years 1 and 9999") from None
 
 
+_Short = Annotated[str, Field(max_length=255)]
+_Name = Annotated[str, Field(min_length=1, max_length=64)]
+_Attributes = Annotated[dict[_Name, Annotated[str, Field(max_length=1024)]], Field(max_length=32)]
+
+
 class Caller(BaseModel):
     """Who called or wrote."""
 
-    number: str | None = Field(
+    number: _Short | None = Field(
         default=None,
-        max_length=255,
         description="E.164, or as the source knows it; withheld numbers are left out.",
         examples=["+15550001111"],
     )
-    name: str | None = Field(default=None, max_length=255, examples=["Maria Lopez"])
+    name: _Short | None = Field(default=None, examples=["Maria Lopez"])
 
 
 class Event(BaseModel):
@@ -99,23 +103,18 @@ class Event(BaseModel):
     kind: EventKind = Field(description="What happened.")
     body: str = Field(description="The text, or what there is to say about a call; it may be empty.")
     caller: Caller | None = Field(default=None, description="Who called or wrote.")
-    called: str | None = Field(
+    called: _Short | None = Field(
         default=None,
-        max_length=255,
         description="The number that was called or written to; routing rules look at it.",
         examples=["+15554567890"],
     )
-    recipient: str | None = Field(
+    recipient: _Short | None = Field(
         default=None,
-        max_length=255,
         description="The role or pager address that the sender means.",
         examples=["cardiology"],
     )
-    queue: str | None = Field(
-        default=None,
-        max_length=255,
-        description="The queue in which a caller waited.",
-        examples=["cardiology"],
+    queue: _Short | None = Field(
+        default=None, description="The queue in which a caller waited.", examples=["cardiology"]
     )
     language: str | None = Field(
         default=None,
@@ -129,11 +128,8 @@ class Event(BaseModel):
     occurred_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = Field(
         default=None, description="When it happened, with its offset from UTC; left out, when it arrived."
     )
-    attributes: dict[
-        Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=1024)]
-    ] = Field(
-        default={},
-        max_length=32,
+    attributes: _Attributes | None = Field(
+        default=None,
         description="Anything else that routing rules or templates use.",
         examples=[{"clinic": "north"}],
     )
@@ -216,6 +212,7 @@ def intake_event(channel: ChannelId, key: Phi[str], event: Event, region: str | 
     caller = event.caller or Caller()
     # A sender's newer or misspelt field must not cost a page, and is not lost either.
     unlisted = {name: _as_text(value) for name, value in (event.model_extra or {}).items()}
+    attributes = unlisted | (event.attributes or {})
     return IntakeEvent(
         channel=channel,
         key=key,
@@ -229,7 +226,7 @@ def intake_event(channel: ChannelId, key: Phi[str], event: Event, region: str | 
         language=event.language,
         priority=event.priority,
         occurred_at=event.occurred_at,
-        attributes={name: Phi(value) for name, value in (unlisted | event.attributes).items()},
+        attributes={name: Phi(value) for name, value in attributes.items()},
     )
 
 
