@@ -10,7 +10,12 @@ import typer
 # A command's name, the module that has a function for it, and its line in the help. `call-back` is run by
 # the function `call_back`.
 COMMANDS = {
+    "run": ("bridge.cli.run", "Run the bridge."),
     "check": ("bridge.cli.check", "Look for mistakes in the configuration."),
+    "registration": ("bridge.cli.registration", "Write the appservice registration, with fresh tokens."),
+    "keygen": ("bridge.cli.keygen", "Print a fresh operator key."),
+    "identity": ("bridge.cli.identity", "Create, recover or show the bot's encryption identity."),
+    "health": ("bridge.cli.health", "Ask the running bridge how it is."),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,10 +36,11 @@ class Delivery:
         database: Database,
         keys: KeyRing,
         courier: Courier,
-        now: Callable[[], datetime],
         *,
+        now: Callable[[], datetime],
         rooms_at_once: int,
-        report: Callable[[Entry, str], Any],
+        report: Callable[[Entry, str], Awaitable[None]],
+        wake: Callable[[], None],
     ) -> None:
         self._database = database
         self._keys = keys
@@ -48,6 +49,7 @@ class Delivery:
         self._free = asyncio.Semaphore(rooms_at_once)
         self._busy: set[Destination] = set()
         self._report = report
+        self._wake = wake
 
     async def step(self, group: asyncio.TaskGroup) -> float | None:
         """Start a task for every room that has something to send and none at work. Returns when to look again."""
@@ -70,6 +72,7 @@ class Delivery:
             log.exception("delivery_crashed", destination=str(destination), error=type(error).__name__)
         finally:
             self._busy.discard(destination)
+            self._wake()
 
     async def _send_next(self, destination: Destination) -> bool:
         """Send one entry. False when the room has nothing more, or must wait."""
@@ -133,7 +136,7 @@ class Delivery:
         async with self._database.write() as connection:
             await outbox.mark_sent(connection, entry.id, event, now)
             if entry.purpose is Purpose.PAGE and entry.page is not None:
-                await pages.mark_delivered(connection, entry.page, envelope.room, event, now)
+                await pages.mark_delivered(connection, entry.page, now)
         log.info(
             "sent",
             outbox=entry.id,

@@ -47,6 +47,14 @@ class MatrixCourier:
         """Encrypt for the room's readers."""
         return await self._encryption.encrypt(room, event_type, content)
 
+    async def prepare(self, room: RoomId) -> None:
+        """Share the room's keys ahead of the next message."""
+        await self._encryption.prepare(room)
+
+    async def approve_identity(self, user: UserId) -> None:
+        """Trust a person's present identity."""
+        await self._encryption.approve_identity(user)
+
     def seed(self, room: RoomId, about: EventId, tap: Tap) -> Envelope:
         """A reaction of the bot, which the homeserver can read."""
         relation = {"rel_type": "m.annotation", "event_id": about, "key": tap.value}

@@ -124,15 +124,7 @@ class Machine(OlmMachine):
     def _signed(self, keys: dict[str, dict[str, str]], *, fallback: bool = False) -> dict[str, Any]:
         mark: dict[str, Any] = {"fallback": True} if fallback else {}
         return {
-            f"signed_curve25519:{key_id}": {
-                "key": key,
-                **mark,
-                "signatures": {
-                    self.client.mxid: {
-                        f"ed25519:{self.client.device_id}": sign_olm({"key": key, **mark}, self.account)
-                    }
-                },
-            }
+            f"signed_curve25519:{key_id}": self._sign({"key": key, **mark})
             for key_id, key in keys.get("curve25519", {}).items()
         }
 

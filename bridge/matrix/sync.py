@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -42,6 +43,15 @@ FILTER = json.dumps(
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What an answer brought, so that the loops behind it know whether to look."""
+
+    words: bool = False
+    members: bool = False
+    keys: bool = False
+
+
 class Sync:
     """Takes one answer after another; each call of `step` is a transaction."""
 
@@ -50,8 +60,8 @@ class Sync:
         self._database = database
         self._now = now
 
-    async def step(self, *, wait: bool = True) -> bool:
-        """Read once and store it. True if it brought anything. Raises HomeserverError."""
+    async def step(self, *, wait: bool = True) -> Brought:
+        """Read once and store it. Raises HomeserverError."""
         async with self._database.read() as connection:
             since = await matrix_inbox.position(connection, self._homeserver.device)
         query = {"filter": FILTER, "timeout": str(LONG_POLL_SECONDS * 1000 if wait and since else 0)}
@@ -61,38 +71,30 @@ class Sync:
         joined: dict[str, Any] = answer.get("rooms", {}).get("join", {})
         filled = {room: await self._timeline(room, body["timeline"], since) for room, body in joined.items()}
         async with self._database.write() as connection:
-            await matrix_inbox.keep_device_messages(connection, _device_messages(answer))
-            brought = False
+            messages = _device_messages(answer)
+            await matrix_inbox.keep_device_messages(connection, messages)
+            words = members = False
             for room, body in joined.items():
+                members |= await _keep_states(connection, RoomId(room), body, filled[room])
                 # The first answer of a new device is the past; people's words in it were said to nobody.
-                spoken = filled[room] if since else []
-                brought |= await self._keep_room(connection, RoomId(room), body, filled[room], spoken)
+                if since:
+                    words |= await self._keep_words(connection, RoomId(room), filled[room])
             await self._leave_rooms(connection, answer)
             await matrix_inbox.set_position(connection, self._homeserver.device, answer["next_batch"])
-        return brought or bool(answer.get("to_device", {}).get("events")) or "device_lists" in answer
+        return Brought(words, members, bool(messages))
 
-    async def _keep_room(
-        self,
-        connection: AsyncConnection,
-        room: RoomId,
-        body: Mapping[str, Any],
-        timeline: list[dict[str, Any]],
-        spoken: list[dict[str, Any]],
+    async def _keep_words(
+        self, connection: AsyncConnection, room: RoomId, timeline: list[dict[str, Any]]
     ) -> bool:
-        changed = False
-        for event in [*body.get("state", {}).get("events", []), *timeline]:
-            if "state_key" in event:
-                await _keep_state(connection, room, event)
-                changed = True
         words = []
-        for event in spoken:
+        for event in timeline:
             if event["type"] not in SPOKEN or "state_key" in event:
                 continue
             if event["sender"] == self._homeserver.bot:
                 await _confirm(connection, event)
             elif event.get("content"):
                 words.append(event)
-        return await matrix_inbox.keep_events(connection, room, words, self._now()) > 0 or changed
+        return await matrix_inbox.keep_events(connection, room, words, self._now()) > 0
 
     async def _leave_rooms(self, connection: AsyncConnection, answer: Mapping[str, Any]) -> None:
         for room in answer.get("rooms", {}).get("leave", {}):
@@ -121,12 +123,19 @@ class Sync:
 _GAP_FILTER = json.dumps({"types": SPOKEN + STATE}, separators=(",", ":"))
 
 
-async def _keep_state(connection: AsyncConnection, room: RoomId, event: Mapping[str, Any]) -> None:
-    if event["type"] == "m.room.member":
-        membership = event["content"].get("membership", "leave")
-        await matrix_inbox.set_member(connection, room, UserId(event["state_key"]), membership)
-    elif event["type"] in STATE and event["state_key"] == "":
-        await matrix_inbox.set_state(connection, room, event["type"], event["content"])
+async def _keep_states(
+    connection: AsyncConnection, room: RoomId, body: Mapping[str, Any], timeline: list[dict[str, Any]]
+) -> bool:
+    """Keep the state events of an answer; True if memberships were among them."""
+    members = False
+    for event in [*body.get("state", {}).get("events", []), *timeline]:
+        if event["type"] == "m.room.member" and "state_key" in event:
+            membership = event["content"].get("membership", "leave")
+            await matrix_inbox.set_member(connection, room, UserId(event["state_key"]), membership)
+            members = True
+        elif event["type"] in STATE and event.get("state_key") == "":
+            await matrix_inbox.set_state(connection, room, event["type"], event["content"])
+    return members
 
 
 async def _confirm(connection: AsyncConnection, event: Mapping[str, Any]) -> None:

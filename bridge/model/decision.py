@@ -22,6 +22,11 @@ class Decision:
     retention: RetentionClassId
     why: tuple[str, ...]
     config_hash: str
+    person: PersonId | None = None  # notified first, instead of whoever holds the role
+    room: str | None = None  # a named room of roles.yaml, instead of the role's own
+    hold_until: datetime | None = None  # quiet hours or a digest: the page waits until then
+    bundle: timedelta | None = None  # like events within this time join a page that is still open
+    auto_reply: str | None = None  # what the sender is told, where the channel can
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,12 @@ class Courier(Protocol):
         could not be fetched or shared.
         """
 
+    async def prepare(self, room: RoomId) -> None:
+        """Share the room's keys now, so that the next message need not wait for it. Raises as `encrypt`."""
+
+    async def approve_identity(self, user: UserId) -> None:
+        """Take a person's present cross-signing identity as theirs from now on."""
+
     def seed(self, room: RoomId, about: EventId, tap: Tap) -> Envelope:
         """A reaction for a thumb to tap. It is the one thing that can't be encrypted."""
 
@@ -116,4 +122,5 @@ class RawRoomEvent:
     type: str
     content: dict[str, object]
     sent_at: datetime
+    received_at: datetime
     attempts: int

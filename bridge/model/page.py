@@ -7,14 +7,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from bridge.model.ids import (
-    EventId,
     IntakeId,
     LadderId,
     PageId,
     PersonId,
     RetentionClassId,
     RoleId,
-    RoomId,
     RuleId,
     TemplateId,
     UserId,
@@ -57,5 +55,3 @@ class Page:
     notified: tuple[PersonId, ...]
     accepted_by: UserId | None = None
     accepted_at: datetime | None = None
-    room: RoomId | None = None
-    event: EventId | None = None

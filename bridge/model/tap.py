@@ -8,3 +8,5 @@ class Tap(StrEnum):
 
     ACCEPT = "✅"
     DECLINE = "❌"
+    CALL_BACK = "☎️"
+    CLOSE = "🏁"

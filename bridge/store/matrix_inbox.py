@@ -90,6 +90,7 @@ async def waiting_events(connection: AsyncConnection, limit: int) -> list[RawRoo
             type=row.type,
             content=row.content,
             sent_at=row.sent_at,
+            received_at=row.received_at,
             attempts=row.attempts,
         )
         for row in (await connection.execute(query)).all()

@@ -124,6 +124,17 @@ async def head(connection: AsyncConnection, destination: Destination) -> Entry |
     return None if row is None else _entry(row)
 
 
+async def messages_of(connection: AsyncConnection, page: PageId) -> dict[Destination, OutboxId]:
+    """The entry of a page's message in each room that it was posted to."""
+    query = select(outbox.c.destination, outbox.c.id).where(
+        outbox.c.page == page, outbox.c.purpose == Purpose.PAGE.value
+    )
+    return {
+        Destination.parse(row.destination): OutboxId(row.id)
+        for row in (await connection.execute(query)).all()
+    }
+
+
 async def event_of(connection: AsyncConnection, entry: OutboxId) -> EventId | None:
     """The Matrix event that an entry became, or None if it never did."""
     event = (

@@ -15,7 +15,6 @@ from bridge.model.ids import (
     EventId,
     IntakeId,
     LadderId,
-    OutboxId,
     PageId,
     PersonId,
     RetentionClassId,
@@ -27,6 +26,7 @@ from bridge.model.ids import (
 )
 from bridge.model.page import Page, PageState
 from bridge.model.priority import Priority
+from bridge.store.outbox import Purpose
 from bridge.store.tables import outbox, page, timer
 
 WAITING = [state.value for state in PageState if state.waiting]
@@ -51,7 +51,7 @@ async def open_page(
             id=page_id,
             intake=intake,
             rule=decision.rule,
-            role=move.role,
+            role=decision.role,
             priority=decision.priority.value,
             ladder=decision.ladder,
             template=decision.template,
@@ -83,28 +83,19 @@ async def page_of_event(connection: AsyncConnection, event: EventId) -> Page | N
 
 async def waiting_pages(connection: AsyncConnection, room: RoomId) -> list[Page]:
     """The pages of a room that nobody has accepted, oldest first."""
-    query = select(page).where(page.c.room == room, page.c.state.in_(WAITING)).order_by(page.c.opened_at)
+    query = (
+        select(page)
+        .join(outbox, outbox.c.page == page.c.id)
+        .where(outbox.c.room == room, outbox.c.purpose == Purpose.PAGE.value, page.c.state.in_(WAITING))
+        .order_by(page.c.opened_at)
+    )
     return [_page(row) for row in (await connection.execute(query)).all()]
 
 
-async def set_message(connection: AsyncConnection, page_id: PageId, message: OutboxId) -> None:
-    """Remember which outbox entry is the page's message, which edits then replace."""
-    await connection.execute(update(page).where(page.c.id == page_id).values(message=message))
-
-
-async def message_of(connection: AsyncConnection, page_id: PageId) -> OutboxId:
-    """The outbox entry of the page's message."""
-    return OutboxId(
-        (await connection.execute(select(page.c.message).where(page.c.id == page_id))).scalar_one()
-    )
-
-
-async def mark_delivered(
-    connection: AsyncConnection, page_id: PageId, room: RoomId, event: EventId, now: datetime
-) -> None:
-    """The homeserver has the page's message."""
+async def mark_delivered(connection: AsyncConnection, page_id: PageId, now: datetime) -> None:
+    """The homeserver has the page's message, and somebody can decrypt it."""
     await connection.execute(
-        update(page).where(page.c.id == page_id).values(room=room, event=event, delivered_at=now)
+        update(page).where(page.c.id == page_id, page.c.delivered_at.is_(None)).values(delivered_at=now)
     )
     await connection.execute(
         update(page)
@@ -122,7 +113,7 @@ async def accept_page(connection: AsyncConnection, page_id: PageId, by: UserId, 
     )
     if taken.rowcount == 0:
         return False
-    await connection.execute(delete(timer).where(timer.c.page == page_id))
+    await stop_timer(connection, page_id)
     return True
 
 
@@ -154,14 +145,22 @@ async def hurry(connection: AsyncConnection, page_id: PageId, now: datetime) -> 
     )
 
 
-async def record_move(connection: AsyncConnection, page_id: PageId, move: Move) -> None:
-    """The page has climbed: remember the step, whom it notified, and set or end its timer."""
+async def record_move(connection: AsyncConnection, climbing: Page, move: Move) -> None:
+    """The page has climbed: remember the step, whom it has notified in all, and set or end its timer."""
+    notified = list(dict.fromkeys((*climbing.notified, *move.notify)))
     await connection.execute(
-        update(page).where(page.c.id == page_id).values(step=move.step, notified=list(move.notify))
+        update(page).where(page.c.id == climbing.id).values(step=move.step, notified=notified)
     )
-    await connection.execute(delete(timer).where(timer.c.page == page_id))
+    await stop_timer(connection, climbing.id)
     if move.next_due is not None:
-        await connection.execute(insert(timer).values(page=page_id, step=move.step + 1, due_at=move.next_due))
+        await connection.execute(
+            insert(timer).values(page=climbing.id, step=move.step + 1, due_at=move.next_due)
+        )
+
+
+async def stop_timer(connection: AsyncConnection, page_id: PageId) -> None:
+    """The page climbs no further."""
+    await connection.execute(delete(timer).where(timer.c.page == page_id))
 
 
 def _page(row: Row[Any]) -> Page:
@@ -181,6 +180,4 @@ def _page(row: Row[Any]) -> Page:
         notified=tuple(PersonId(person) for person in row.notified),
         accepted_by=UserId(row.accepted_by) if row.accepted_by else None,
         accepted_at=row.accepted_at,
-        room=RoomId(row.room) if row.room else None,
-        event=EventId(row.event) if row.event else None,
     )

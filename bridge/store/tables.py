@@ -126,12 +126,8 @@ page = Table(
     Column("notified", JSON, nullable=False),
     Column("accepted_by", Text),
     Column("accepted_at", Instant),
-    Column("room", Text),
-    Column("event", Text),
-    Column("message", BigInteger),
     UniqueConstraint("intake", "rule", "role"),
 )
-Index("ix_page_room_state", page.c.room, page.c.state)
 
 timer = Table(
     "timer",
@@ -171,6 +167,7 @@ outbox = Table(
     Column("sent_at", Instant),
 )
 Index("ix_outbox_event", outbox.c.event)
+Index("ix_outbox_page", outbox.c.page)
 Index(
     "ix_outbox_todo",
     outbox.c.destination,

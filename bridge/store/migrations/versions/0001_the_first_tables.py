@@ -161,16 +161,10 @@ def upgrade() -> None:
         sa.Column("notified", sa.JSON(), nullable=False),
         sa.Column("accepted_by", sa.Text(), nullable=True),
         sa.Column("accepted_at", sa.BigInteger(), nullable=True),
-        sa.Column("room", sa.Text(), nullable=True),
-        sa.Column("event", sa.Text(), nullable=True),
-        sa.Column("message", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["intake"], ["intake.id"], name=op.f("fk_page_intake")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_page")),
         sa.UniqueConstraint("intake", "rule", "role", name=op.f("uq_page_intake")),
     )
-    with op.batch_alter_table("page", schema=None) as batch_op:
-        batch_op.create_index("ix_page_room_state", ["room", "state"], unique=False)
-
     op.create_table(
         "data_key",
         sa.Column("id", sa.Text(), nullable=False),
@@ -212,6 +206,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.create_index("ix_outbox_event", ["event"], unique=False)
+        batch_op.create_index("ix_outbox_page", ["page"], unique=False)
         batch_op.create_index(
             "ix_outbox_todo",
             ["destination", "lane", "id"],
@@ -246,13 +241,11 @@ def downgrade() -> None:
             sqlite_where=sa.text("state IN ('todo', 'encrypted')"),
             postgresql_where=sa.text("state IN ('todo', 'encrypted')"),
         )
+        batch_op.drop_index("ix_outbox_page")
         batch_op.drop_index("ix_outbox_event")
 
     op.drop_table("outbox")
     op.drop_table("data_key")
-    with op.batch_alter_table("page", schema=None) as batch_op:
-        batch_op.drop_index("ix_page_room_state")
-
     op.drop_table("page")
     op.drop_table("day_key")
     op.drop_table("sync_position")

@@ -1,0 +1,279 @@
+"""The wiring: everything is built from the configuration here, and run until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+from mautrix.api import Method
+from prometheus_client import CollectorRegistry
+
+from bridge.channels import open_channel
+from bridge.channels.channel import Surroundings
+from bridge.channels.http import Health, build_application, build_metrics_application, serve
+from bridge.config import Config
+from bridge.engine import operations
+from bridge.engine.answers import Answers
+from bridge.engine.deliver import Delivery
+from bridge.engine.dispatch import Dispatch
+from bridge.engine.escalate import Escalation
+from bridge.engine.loop import Wake, run_loop
+from bridge.engine.pulse import Pulse
+from bridge.engine.readiness import Readiness
+from bridge.engine.rulebook import Rulebook
+from bridge.matrix.courier import MatrixCourier
+from bridge.matrix.crypto_store import open_crypto_store
+from bridge.matrix.device import register_bot, require_identity, start_device
+from bridge.matrix.device_inbox import DeviceInbox
+from bridge.matrix.encryption import Encryption
+from bridge.matrix.homeserver import Homeserver, connect, path
+from bridge.matrix.machine import Machine, Rotation
+from bridge.matrix.registration import read_registration
+from bridge.matrix.rooms import RoomPlan, Rooms
+from bridge.matrix.sync import Sync
+from bridge.model.doors import OPERATIONS, Destination
+from bridge.model.errors import HomeserverError, StoreUnavailableError
+from bridge.store import outbox
+from bridge.store.database import Database
+from bridge.store.inbox import IntakeStore
+from bridge.store.keys import KeyRing
+from bridge.store.outbox import Entry
+from bridge.vault import Vault, parse_operator_key
+
+ROOMS_AT_ONCE = 32  # Synapse is not quicker with more requests in flight
+START_PAUSE_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+def utc_now() -> datetime:
+    """The one clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What every command that touches data stands on."""
+
+    config: Config
+    database: Database
+    keys: KeyRing
+    homeserver: Homeserver
+    machine: Machine
+
+
+@asynccontextmanager
+async def open_house(config: Config) -> AsyncIterator[House]:
+    """Open the database, the vault and the crypto store; nothing is sent to the homeserver yet."""
+    nightbell = config.nightbell
+    vault = Vault(parse_operator_key(nightbell.keys.operator_key.read_text()))
+    registration = read_registration(nightbell.homeserver.registration)
+    database = Database(config.database_url)
+    keys = KeyRing(vault)
+    try:
+        await database.migrate()
+        await keys.claim(database, utc_now())
+        async with (
+            open_crypto_store(config.database_url, vault.pickle_key()) as store,
+            connect(
+                nightbell.homeserver.url,
+                registration.as_token,
+                config.bot,
+                timeout=nightbell.homeserver.timeout.total_seconds(),
+                concurrency=ROOMS_AT_ONCE + 8,
+            ) as homeserver,
+        ):
+            encryption = nightbell.encryption
+            rotation = Rotation(
+                round(encryption.rotate_after.total_seconds() * 1000), encryption.rotate_after_messages
+            )
+            yield House(config, database, keys, homeserver, Machine(homeserver.client, store, rotation))
+    finally:
+        await database.close()
+
+
+async def start_bot(house: House) -> None:
+    """Register the bot and take up its device. Raises HomeserverError."""
+    homeserver = house.config.nightbell.homeserver
+    await register_bot(house.homeserver)
+    await start_device(house.homeserver, house.machine, homeserver.device_name)
+    profile = path("profile", house.homeserver.bot, "displayname")
+    await house.homeserver.request(Method.PUT, profile, {"displayname": homeserver.display_name})
+
+
+def room_plan(config: Config, destination: Destination) -> RoomPlan:
+    """How the configuration wants a destination's room."""
+    rooms, encryption = config.nightbell.rooms, config.nightbell.encryption
+    if destination.role is None:
+        name, members = rooms.operations.name, frozenset(rooms.operations.members)
+    else:
+        role = config.roster.roles[destination.role]
+        people = config.roster.persons([*role.members, *((role.backup,) if role.backup else ())])
+        name, members = role.room.name, frozenset(config.roster.people[person].matrix for person in people)
+    return RoomPlan(
+        destination,
+        name,
+        members,
+        federate=rooms.federate,
+        rotate_after_ms=round(encryption.rotate_after.total_seconds() * 1000),
+        rotate_after_messages=encryption.rotate_after_messages,
+    )
+
+
+async def run(
+    config: Config, *, now: Callable[[], datetime] = utc_now, ready: Callable[[int], None] = lambda _: None
+) -> None:
+    """Run the bridge until it is cancelled or sent SIGTERM. `ready` is told the port once intake is open."""
+    async with open_house(config) as house, AsyncExitStack() as doors:
+        bells = Bells()
+        registry = CollectorRegistry()
+        pulse = Pulse(now, registry)
+        inbox = IntakeStore(house.database, house.keys, now, bells.dispatch.ring)
+        nightbell = config.nightbell
+        around = Surroundings(inbox, now, nightbell.listen.public_url.rstrip("/"))
+        channels = [open_channel(channel, section, around) for channel, section in config.channels.items()]
+        application = build_application(channels, health=partial(_health, house, pulse), registry=registry)
+        port = await doors.enter_async_context(
+            serve(application, nightbell.listen.host, nightbell.listen.port)
+        )
+        if nightbell.metrics.port is not None:
+            metrics = build_metrics_application(registry)
+            await doors.enter_async_context(serve(metrics, nightbell.metrics.host, nightbell.metrics.port))
+        log.info("intake_open", port=port, channels=[channel.id for channel in channels])
+        ready(port)
+        await _until_stopped(_run_loops(house, bells, pulse, inbox, now))
+
+
+@dataclass(frozen=True, slots=True)
+class Bells:
+    """One bell for each loop."""
+
+    dispatch: Wake
+    deliver: Wake
+    escalate: Wake
+    answers: Wake
+    devices: Wake
+    readiness: Wake
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            object.__setattr__(self, name, Wake())
+
+
+async def _run_loops(
+    house: House, bells: Bells, pulse: Pulse, inbox: IntakeStore, now: Callable[[], datetime]
+) -> None:
+    database, keys = house.database, house.keys
+    book = Rulebook.of(house.config)
+
+    def decided() -> None:
+        bells.deliver.ring()
+        bells.escalate.ring()
+
+    dispatch = Dispatch(database, keys, inbox, lambda: book, now=now, wake=decided)
+    escalation = Escalation(database, keys, inbox, lambda: book, now=now, wake=bells.deliver.ring)
+    async with asyncio.TaskGroup() as group:
+        # Pages are decided and climb while the homeserver is away, too.
+        group.create_task(run_loop("dispatch", bells.dispatch, dispatch.step, pulse.beat))
+        group.create_task(run_loop("escalate", bells.escalate, escalation.step, pulse.beat))
+        await _start_when_there(house, pulse)
+        encryption = Encryption(
+            house.homeserver, house.machine, database, house.config.nightbell.encryption.trust, now
+        )
+        rooms = Rooms(house.homeserver, database, now)
+        courier = MatrixCourier(
+            house.homeserver, database, encryption, rooms, partial(room_plan, house.config)
+        )
+        sync = Sync(house.homeserver, database, now)
+
+        async def sync_step() -> float:
+            brought = await sync.step()
+            if brought.members:
+                encryption.forget_audiences()
+                bells.readiness.ring()
+            if brought.keys:
+                bells.devices.ring()
+            if brought.words:
+                bells.answers.ring()
+            return 0
+
+        def keys_came() -> None:
+            bells.answers.ring()
+            bells.readiness.ring()
+            bells.deliver.ring()
+
+        async def report(entry: Entry, reason: str) -> None:
+            if entry.destination == OPERATIONS:
+                log.error("operations_room_unreachable", reason=reason)
+                return
+            async with database.write() as connection:
+                text = f"⚠️ {entry.destination}: a message could not be delivered ({reason})"
+                await operations.tell(connection, keys, text, now(), page=entry.page)
+            decided()
+
+        devices = DeviceInbox(database, keys, encryption, now=now, wake=keys_came)
+        answers = Answers(database, keys, inbox, courier, lambda: book, now=now, wake=decided)
+        readiness = Readiness(database, keys, courier, lambda: book, now=now, wake=bells.deliver.ring)
+        delivery = Delivery(
+            database, keys, courier, now=now, rooms_at_once=ROOMS_AT_ONCE, report=report, wake=decided
+        )
+        await sync.step(wait=False)
+        group.create_task(run_loop("sync", Wake(), sync_step, pulse.beat))
+        group.create_task(run_loop("devices", bells.devices, devices.step, pulse.beat))
+        group.create_task(run_loop("answers", bells.answers, answers.step, pulse.beat))
+        group.create_task(run_loop("readiness", bells.readiness, readiness.step, pulse.beat))
+        group.create_task(run_loop("deliver", bells.deliver, partial(delivery.step, group), pulse.beat))
+        log.info("bell_ready", bot=house.homeserver.bot, device=house.homeserver.device)
+
+
+async def _until_stopped(work: Coroutine[None, None, None]) -> None:
+    """Run `work` until it ends or the process is asked to stop."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not stopped:
+            raise
+        log.info("stopped")
+
+
+async def _start_when_there(house: House, pulse: Pulse) -> None:
+    """Start the bot as soon as the homeserver answers. Raises IdentityError at once: waiting won't mend it."""
+    while True:
+        try:
+            await start_bot(house)
+            break
+        except HomeserverError as error:
+            if not error.retry:
+                raise
+            pulse.beat("start", error)
+            log.warning("homeserver_away", reason=str(error))
+            await asyncio.sleep(START_PAUSE_SECONDS)
+    await require_identity(house.machine)
+    pulse.beat("start", None)
+
+
+async def _health(house: House, pulse: Pulse) -> Health:
+    parts = pulse.parts()
+    try:
+        async with house.database.read() as connection:
+            parts["outbox"] = f"{await outbox.depth(connection)} waiting"
+    except StoreUnavailableError:
+        return Health(ready=False, parts={**parts, "database": "away"})
+    return Health(ready=True, parts=parts)

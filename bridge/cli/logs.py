@@ -1,0 +1,74 @@
+"""The log: events and names, never content.
+
+An exception is logged by its type and the places it came through. Its message is left out unless it is one of
+ours, since a library's message may repeat the value that it failed on.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from bridge.model.errors import NightbellError
+
+# Libraries that write requests, statements or decrypted text at their lower levels.
+TALKATIVE = ("mau", "aiosqlite", "asyncio", "sqlalchemy", "alembic", "aiohttp", "nio", "phonenumbers")
+
+
+def configure_logging(level: str, format_: str) -> None:
+    """Send every log line to standard error."""
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _trace_without_values,
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if format_ == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=lambda *_: None)
+    )
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level.upper()),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _trace_without_values(
+    _logger: Any, _method: str, line: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    found = line.pop("exc_info", None)
+    if not found:
+        return line
+    error = sys.exc_info()[1] if found is True else found[1] if isinstance(found, tuple) else found
+    if isinstance(error, BaseException):
+        line["exception"] = _told(error)
+    return line
+
+
+def _told(error: BaseException) -> str:
+    places = [
+        f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    said = f": {error}" if isinstance(error, NightbellError) else ""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    told = " > ".join([*places, f"{type(error).__name__}{said}"])
+    return f"{told} | from {_told(cause)}" if cause is not None else told

@@ -1,0 +1,33 @@
+"""`nightbell run`: the bridge itself."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import typer
+
+from bridge import app
+from bridge.cli.check import ConfigDirectory
+from bridge.cli.logs import configure_logging
+from bridge.config import ConfigError, load
+from bridge.model.errors import NightbellError
+
+
+def run(config: ConfigDirectory = Path("config")) -> None:
+    """Run the bridge until it is stopped. Exits with 1, and says why, if it can't start."""
+    try:
+        loaded = load(config)
+        configure_logging(loaded.nightbell.logging.level, loaded.nightbell.logging.format)
+        asyncio.run(app.run(loaded))
+    except* (ConfigError, NightbellError, OSError) as errors:
+        for error in _leaves(errors):
+            typer.echo(f"nightbell: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

@@ -1,0 +1,174 @@
+"""What clinicians say and tap in the rooms, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from html import escape
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.engine import page_message
+from bridge.engine.messages import message
+from bridge.engine.rulebook import Clock, CurrentRulebook
+from bridge.model.doors import Courier, Destination, RawRoomEvent, RoomMessage
+from bridge.model.errors import UnreadableError
+from bridge.model.ids import RetentionClassId, UserId
+from bridge.model.page import Page
+from bridge.model.phi import Phi
+from bridge.model.priority import Priority
+from bridge.policy.commands import HELP, Command, NotUnderstood, Verb, parse, parse_reaction
+from bridge.policy.rendering import PageText, status_line
+from bridge.store import identities, matrix_inbox, outbox, pages
+from bridge.store.database import Database
+from bridge.store.inbox import IntakeStore
+from bridge.store.keys import KeyRing
+from bridge.store.outbox import Purpose
+
+BATCH = 50
+# Keys travel apart from messages and may come after them.
+PATIENCE = timedelta(minutes=5)
+APPROVE_WORDS = 2  # approve @user:domain
+ANSWER_CLASS = RetentionClassId("operations")
+
+UNTRUSTED = (
+    "I can't act on this: it came from a session that isn't verified. Tap ✅ instead, or verify the session."
+)
+UNREADABLE = "I could not read the last message: its key never came. Please tap ✅, or write it again."
+WHICH = "Several pages are waiting. Tap ✅ under yours, or reply to it."
+NOTHING = "No page is waiting here."
+NOT_YET = "That is not possible here yet. Tap ✅ to accept."
+
+log = structlog.get_logger(__name__)
+
+
+class Answers:
+    """Acts on each stored room event once, in the order in which they came."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: KeyRing,
+        inbox: IntakeStore,
+        courier: Courier,
+        rulebook: CurrentRulebook,
+        *,
+        now: Clock,
+        wake: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._inbox = inbox
+        self._courier = courier
+        self._rulebook = rulebook
+        self._now = now
+        self._wake = wake
+
+    async def step(self) -> float | None:
+        """Act on what waits. Returns 0 if more may wait, else None."""
+        async with self._database.read() as connection:
+            waiting = await matrix_inbox.waiting_events(connection, BATCH)
+            rooms = {
+                room: Destination.parse(name) for name, room in (await matrix_inbox.rooms(connection)).items()
+            }
+        for raw in waiting:
+            await self._take(raw, rooms.get(raw.room))
+        return 0 if len(waiting) == BATCH else None
+
+    async def _take(self, raw: RawRoomEvent, destination: Destination | None) -> None:
+        try:
+            said = await self._courier.read(raw) if destination is not None else None
+        except UnreadableError as error:
+            await self._wait_or_complain(raw, destination, str(error))
+            return
+        async with self._database.write() as connection:
+            if said is not None and destination is not None:
+                obey = self._obey if destination.role is not None else self._obey_operations
+                await obey(connection, said, destination)
+            await matrix_inbox.settle_event(connection, raw.seq, "done")
+        self._wake()
+
+    async def _wait_or_complain(
+        self, raw: RawRoomEvent, destination: Destination | None, reason: str
+    ) -> None:
+        async with self._database.write() as connection:
+            if self._now() - raw.received_at < PATIENCE:
+                await matrix_inbox.count_attempt(connection, raw.seq)
+                return
+            log.warning("message_unreadable", event=raw.event, room=raw.room, reason=reason)
+            await matrix_inbox.settle_event(connection, raw.seq, "unreadable")
+            if destination is not None:
+                await self._answer(connection, destination, raw, UNREADABLE)
+        self._wake()
+
+    async def _obey(self, connection: AsyncConnection, said: RoomMessage, destination: Destination) -> None:
+        page = await pages.page_of_event(connection, said.about) if said.about else None
+        if said.reaction is not None:
+            asked: Command | NotUnderstood | None = parse_reaction(said.reaction) if page else None
+        else:
+            assert said.text is not None  # noqa: S101 - what is no reaction is a text
+            asked = parse(said.text, addressed=page is not None)
+        if asked is None:
+            return
+        if isinstance(asked, NotUnderstood):
+            await self._answer(connection, destination, said, asked.answer)
+        elif not said.trusted:
+            await self._answer(connection, destination, said, UNTRUSTED)
+        elif asked.verb is Verb.ACCEPT:
+            await self._accept(connection, said, destination, page)
+        elif asked.verb is Verb.HELP:
+            await self._answer(connection, destination, said, HELP)
+        else:
+            await self._answer(connection, destination, said, NOT_YET)
+
+    async def _obey_operations(
+        self, connection: AsyncConnection, said: RoomMessage, destination: Destination
+    ) -> None:
+        words = said.text.reveal().split() if said.text else []
+        if len(words) != APPROVE_WORDS or words[0].casefold() != "approve":
+            return
+        user = UserId(words[1])
+        if not said.trusted:
+            await self._answer(connection, destination, said, UNTRUSTED)
+        elif await identities.approve(connection, user):
+            await self._courier.approve_identity(user)
+            log.warning("identity_approved", user=user, by=said.sender)
+            await self._answer(connection, destination, said, f"{user} is trusted again.")
+        else:
+            await self._answer(
+                connection, destination, said, f"No changed identity of {user} is waiting here."
+            )
+
+    async def _accept(
+        self, connection: AsyncConnection, said: RoomMessage, destination: Destination, page: Page | None
+    ) -> None:
+        if page is None:
+            waiting = await pages.waiting_pages(connection, said.room)
+            if len(waiting) != 1:
+                await self._answer(connection, destination, said, WHICH if waiting else NOTHING)
+                return
+            page = waiting[0]
+        config, now = self._rulebook().config, self._now()
+        if await pages.accept_page(connection, page.id, said.sender, now):
+            await page_message.show(connection, self._inbox, config, page.id, now)
+            log.info("page_accepted", page=page.id, by=said.sender)
+        elif page.accepted_by != said.sender:
+            await self._answer(connection, destination, said, f"{status_line(config, page, now)}.")
+
+    async def _answer(
+        self, connection: AsyncConnection, destination: Destination, to: RoomMessage | RawRoomEvent, text: str
+    ) -> None:
+        now = self._now()
+        html = escape(text).replace("\n", "<br>")
+        await outbox.put(
+            connection,
+            destination=destination,
+            purpose=Purpose.ANSWER,
+            event_type="m.room.message",
+            content=message(PageText(Phi(text), Phi(html), (to.sender,), notice=True)),
+            key=await self._keys.new_data_key(connection, ANSWER_CLASS, now),
+            now=now,
+            urgency=Priority.URGENT.rank,
+            target_event=to.event,
+        )

@@ -1,0 +1,79 @@
+"""The page's message: posted once to a room, and by edits always the truth about the page's state."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.config import Config
+from bridge.engine.messages import message, replacement
+from bridge.model.doors import Destination
+from bridge.model.event import IntakeEvent
+from bridge.model.ids import PageId
+from bridge.model.page import Page
+from bridge.model.phi import Phi
+from bridge.model.tap import Tap
+from bridge.policy.rendering import render
+from bridge.store import outbox, pages
+from bridge.store.inbox import IntakeStore
+from bridge.store.outbox import Purpose
+from bridge.vault import Key
+
+
+async def post(
+    connection: AsyncConnection,
+    config: Config,
+    page: Page,
+    event: IntakeEvent,
+    *,
+    key: Key,
+    now: datetime,
+    destination: Destination | None = None,
+) -> None:
+    """Put the page's message for a room, its own role's by default, into the outbox, and a tap under it."""
+    destination = destination or Destination(page.role)
+    main = await outbox.put(
+        connection,
+        destination=destination,
+        purpose=Purpose.PAGE,
+        event_type="m.room.message",
+        content=message(render(config, page, event, now)),
+        key=key,
+        now=now,
+        urgency=page.priority.rank,
+        page=page.id,
+    )
+    await outbox.put(
+        connection,
+        destination=destination,
+        purpose=Purpose.SEED,
+        event_type="m.reaction",
+        content=Phi(Tap.ACCEPT.value.encode()),
+        key=key,
+        now=now,
+        urgency=page.priority.rank,
+        page=page.id,
+        target=main,
+    )
+
+
+async def show(
+    connection: AsyncConnection, inbox: IntakeStore, config: Config, page_id: PageId, now: datetime
+) -> None:
+    """Put edits of the page's messages, as the page now stands, into the outbox."""
+    page = await pages.get_page(connection, page_id)
+    event, key = await inbox.event_of(connection, page.intake)
+    for destination, main in (await outbox.messages_of(connection, page_id)).items():
+        await outbox.put(
+            connection,
+            destination=destination,
+            purpose=Purpose.STATUS,
+            event_type="m.room.message",
+            content=replacement(render(config, page, event, now)),
+            key=key,
+            now=now,
+            urgency=page.priority.rank,
+            page=page.id,
+            target=main,
+        )

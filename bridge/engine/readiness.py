@@ -1,0 +1,64 @@
+"""Rooms and keys before they are needed: a page must not wait for a room to be made or a key to be shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from bridge.engine import operations
+from bridge.engine.rulebook import Clock, CurrentRulebook
+from bridge.model.doors import OPERATIONS, Courier, Destination
+from bridge.model.errors import EncryptionUnavailableError
+from bridge.store.database import Database
+from bridge.store.keys import KeyRing
+
+log = structlog.get_logger(__name__)
+
+
+class Readiness:
+    """Makes every room and shares its keys, at start and whenever members or devices change."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: KeyRing,
+        courier: Courier,
+        rulebook: CurrentRulebook,
+        *,
+        now: Clock,
+        wake: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._courier = courier
+        self._rulebook = rulebook
+        self._now = now
+        self._wake = wake
+        self.unreadable: dict[Destination, str] = {}
+
+    async def step(self) -> float | None:
+        """Look at every room once. Raises HomeserverError; the rooms done until then stay done."""
+        roles = self._rulebook().config.roster.roles
+        for destination in [OPERATIONS, *(Destination(role) for role in roles)]:
+            try:
+                room = await self._courier.room(destination)
+                await self._courier.prepare(room)
+            except EncryptionUnavailableError as error:
+                await self._note(destination, str(error))
+            else:
+                self.unreadable.pop(destination, None)
+        return None
+
+    async def _note(self, destination: Destination, reason: str) -> None:
+        if destination in self.unreadable:
+            return
+        self.unreadable[destination] = reason
+        log.warning("room_unreadable", destination=str(destination), reason=reason)
+        if destination.role is None:
+            return
+        name = self._rulebook().config.roster.roles[destination.role].name
+        text = f"⚠️ {name}: nobody in the room could read a page now ({reason}). Pages for it climb at once."
+        async with self._database.write() as connection:
+            await operations.tell(connection, self._keys, text, self._now())
+        self._wake()
