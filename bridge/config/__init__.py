@@ -1,6 +1,6 @@
 """The configuration: YAML files as frozen values, and every mistake in them with its place and its remedy."""
 
-from bridge.config.load import Config, load, parse
+from bridge.config.load import Config, load, parse, with_calendars
 from bridge.config.nightbell import Trust
 from bridge.config.problems import ConfigError, Problem
 from bridge.config.validate import ChannelSection, validate_section
@@ -21,4 +21,5 @@ __all__ = [
     "load",
     "parse",
     "validate_section",
+    "with_calendars",
 ]

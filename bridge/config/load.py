@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bridge.config.calendars import parse_calendar
 from bridge.config.nightbell import NightbellConfig
 from bridge.config.problems import ConfigError, Problem
 from bridge.config.references import unknown_names
@@ -36,6 +37,9 @@ class Config:
     hash: str
     directory: Path
     channels: Mapping[ChannelId, ChannelSection]
+    calendars: Mapping[
+        str, str
+    ]  # iCalendar text by name: files are read by `load`, addresses are fetched later
     sources: Mapping[str, Source] = field(repr=False)
 
     @property
@@ -48,6 +52,13 @@ class Config:
         """The one Matrix user that the bridge speaks as."""
         homeserver = self.nightbell.homeserver
         return UserId(f"@{homeserver.bot}:{homeserver.server_name}")
+
+
+def with_calendars(config: Config, fetched: Mapping[str, str]) -> Config:
+    """The same configuration with newly fetched calendars. Raises `ValueError` if one can't be read."""
+    for text in fetched.values():
+        parse_calendar(text)
+    return replace(config, calendars={**config.calendars, **fetched})
 
 
 def load(directory: Path) -> Config:
@@ -93,14 +104,18 @@ def parse(texts: Mapping[str, str], directory: Path) -> Config:
     if nightbell is None or roster is None or routing is None or retention is None:
         raise ConfigError(problems)
     problems += unknown_names(nightbell, roster, routing, retention, sources)
+    calendars, unreadable = _calendars(roster, sources["roles.yaml"])
+    problems += unreadable
     if problems:
         raise ConfigError(problems)
     channels = {
         channel: ChannelSection(section["type"], sources["nightbell.yaml"], ("channels", channel), directory)
         for channel, section in nightbell.channels.items()
     }
-    documents = {name: source.value for name, source in sources.items()}
-    return Config(nightbell, roster, routing, retention, _hash(documents), directory, channels, sources)
+    documents = {name: source.value for name, source in sources.items()} | {"calendars": calendars}
+    return Config(
+        nightbell, roster, routing, retention, _hash(documents), directory, channels, calendars, sources
+    )
 
 
 def _untyped_channels(nightbell: NightbellConfig, source: Source) -> list[Problem]:
@@ -109,6 +124,22 @@ def _untyped_channels(nightbell: NightbellConfig, source: Source) -> list[Proble
         for channel, section in nightbell.channels.items()
         if not isinstance(section.get("type"), str)
     ]
+
+
+def _calendars(roster: Roster, source: Source) -> tuple[dict[str, str], list[Problem]]:
+    texts: dict[str, str] = {}
+    problems: list[Problem] = []
+    for name, calendar in roster.calendars.items():
+        if calendar.file is not None:
+            try:
+                texts[name] = calendar.file.read_text(encoding="utf-8")
+                parse_calendar(texts[name])
+            except (OSError, ValueError) as error:
+                said = error.strerror if isinstance(error, OSError) else f"it is no iCalendar file: {error}"
+                problems.append(
+                    source.problem(("calendars", name, "file"), f"{calendar.file} can't be read: {said}")
+                )
+    return texts, problems
 
 
 def _hash(documents: Mapping[str, Any]) -> str:

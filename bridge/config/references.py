@@ -50,6 +50,7 @@ def unknown_names(
         "person": roster.people,
         "person or group": {*roster.people, *roster.groups},
         "role": roster.roles,
+        "room": roster.rooms,
         "holiday calendar": roster.holidays,
         "calendar": roster.calendars,
         "ladder": routing.ladders,
@@ -66,6 +67,8 @@ def unknown_names(
 def _in_roster(roster: Roster, names: Names) -> Iterator[Problem]:
     for group, people in roster.groups.items():
         yield from names.check("person", ("groups", group), *people)
+    for room_id, room in roster.rooms.items():
+        yield from names.check("person or group", ("rooms", room_id, "members"), *room.members)
     for calendar, calendar_config in roster.calendars.items():
         for title, person in calendar_config.people.items():
             yield from names.check("person", ("calendars", calendar, "people", title), person)
@@ -73,6 +76,7 @@ def _in_roster(roster: Roster, names: Names) -> Iterator[Problem]:
         here: Path = ("roles", role_id)
         yield from names.check("person or group", (*here, "members"), *role.members)
         yield from names.check("person", (*here, "backup"), role.backup)
+        yield from names.check("room", (*here, "stat_room"), role.stat_room)
         if isinstance(role.ladder, dict):
             for priority, ladder in role.ladder.items():
                 yield from names.check("ladder", (*here, "ladder", priority), ladder)
@@ -99,6 +103,7 @@ def _in_routing(routing: RoutingConfig, names: Names) -> Iterator[Problem]:
     yield from names.check("ladder", ("defaults", "ladder"), routing.defaults.ladder)
     yield from names.check("template", ("defaults", "template"), routing.defaults.template)
     yield from names.check("retention class", ("defaults", "retention"), routing.defaults.retention)
+    yield from names.check("quiet hours", ("defaults", "quiet_hours"), routing.defaults.quiet_hours)
     yield from _in_then(routing.fallback, ("fallback",), names)
     seen: dict[str, int] = {}
     for index, rule in enumerate(routing.rules):
@@ -117,6 +122,7 @@ def _in_routing(routing: RoutingConfig, names: Names) -> Iterator[Problem]:
 def _in_then(then: Then, here: Path, names: Names) -> Iterator[Problem]:
     yield from names.check("role", (*here, "role"), then.role)
     yield from names.check("person", (*here, "person"), then.person)
+    yield from names.check("room", (*here, "room"), then.room)
     yield from names.check("ladder", (*here, "ladder"), then.ladder)
     yield from names.check("template", (*here, "template"), then.template)
     yield from names.check("retention class", (*here, "retention"), then.retention)

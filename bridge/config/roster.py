@@ -135,6 +135,13 @@ class RoomConfig(Section):
     members: Annotated[str, Field(pattern="^(roster|on_duty)$")] = "roster"
 
 
+class NamedRoom(Section):
+    """A room that rules may name instead of a role's own, such as one that rings louder."""
+
+    name: str
+    members: Names = Field(min_length=1)
+
+
 LadderChoice = LadderId | dict[Priority, LadderId]
 
 
@@ -143,6 +150,7 @@ class Role(Section):
 
     name: str
     room: RoomConfig
+    stat_room: str | None = None
     members: Names = Field(min_length=1)
     schedule: Schedule
     time_zone: Zone | None = None
@@ -196,6 +204,7 @@ class Roster(Section):
     people: dict[PersonId, Person]
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     roles: dict[RoleId, Role]
+    rooms: dict[str, NamedRoom] = Field(default_factory=dict)
     holidays: dict[str, HolidayCalendar] = Field(default_factory=dict)
     calendars: dict[str, CalendarConfig] = Field(default_factory=dict)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from bridge.config.times import Dates, Hours, Times
+from bridge.config.times import Clocks, Dates, Hours, Times
 from bridge.config.values import Duration, Section, Zone, one_or_more
 from bridge.model.decision import StepKind
 from bridge.model.event import EventKind
@@ -60,7 +60,7 @@ def parse_word_pattern(value: Any) -> Pattern:
 
 Numbers = Annotated[tuple[Annotated[Pattern, BeforeValidator(parse_number)], ...], one_or_more]
 Words = Annotated[tuple[Annotated[Pattern, BeforeValidator(parse_word_pattern)], ...], one_or_more]
-Phrases = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], one_or_more]
+Phrases = Annotated[tuple[Annotated[str, Field(pattern=r"\w")], ...], one_or_more]
 
 # -------------------------------------------------------------------------------------------- rules
 
@@ -109,6 +109,7 @@ class Then(Section):
 
     role: RoleId
     person: PersonId | None = None
+    room: str | None = None
     priority: Priority | None = None
     ladder: LadderId | None = None
     template: TemplateId | None = None
@@ -134,6 +135,8 @@ class Defaults(Section):
     ladder: LadderId
     template: TemplateId
     retention: RetentionClassId
+    quiet_hours: str | None = None
+    bundle: Duration | None = None
 
 
 # -------------------------------------------------------------------------------------------- ladders
@@ -217,14 +220,20 @@ class Template(Section):
 
 
 class QuietHours(Section):
-    """Hours in which pages of some priorities wait for the next digest. STAT never waits."""
+    """When pages of some priorities wait: in `hours` until these end, or until the next `digest`, or both.
 
-    hours: Hours
+    With a digest alone they always wait for it. STAT never waits.
+    """
+
+    hours: Hours = ()
+    digest: Clocks = ()
     holds: Annotated[tuple[Priority, ...], one_or_more] = (Priority.ROUTINE,)
     time_zone: Zone | None = None
 
     @model_validator(mode="after")
-    def _never_holds_stat(self) -> Self:
+    def _waits_for_something(self) -> Self:
+        if not self.hours and not self.digest:
+            raise ValueError("needs hours, a digest, or both")
         if Priority.STAT in self.holds:
             raise ValueError("can't hold back stat")
         return self

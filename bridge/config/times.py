@@ -68,6 +68,16 @@ def _clock(hour: int, minute: int) -> timedelta:
     return moment
 
 
+def parse_clock(value: Any) -> timedelta:
+    """Read a time of day such as `07:00`, as the time since midnight. Raises `ValueError`."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(_CLOCK, str(value).strip())
+    if match is None:
+        raise ValueError("should be a time of day such as 07:00")
+    return _clock(int(match[1]), int(match[2]))
+
+
 @dataclass(frozen=True, slots=True)
 class DateRange:
     """Days from `first` to `last`, both included."""
@@ -88,6 +98,7 @@ def parse_dates(value: Any) -> DateRange:
 
 
 Hours = Annotated[tuple[Annotated[Window, BeforeValidator(parse_window)], ...], one_or_more]
+Clocks = Annotated[tuple[Annotated[timedelta, BeforeValidator(parse_clock)], ...], one_or_more]
 Dates = Annotated[tuple[Annotated[DateRange, BeforeValidator(parse_dates)], ...], one_or_more]
 
 

@@ -1,18 +1,17 @@
-"""Where people come from in a layer: a rotation with its hand-offs, or an imported calendar."""
+"""The hand-offs of a rotation, by the clock on the wall."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from dateutil.rrule import rrulestr
 
-from bridge.config.roster import HandOff, Roster, interval_of
-from bridge.model.ids import PersonId
-from bridge.policy.times import Span, instant
+from bridge.config.roster import HandOff, interval_of
+from bridge.policy.times import instant
 
 
 def hand_off_index(hand_off: HandOff, zone: ZoneInfo, at: datetime) -> int | None:
@@ -54,10 +53,3 @@ def _occurrences(rule: str, start: datetime, zone: ZoneInfo, until_year: int) ->
     horizon = datetime(until_year + 1, 1, 1)  # noqa: DTZ001 - local, as the rule is
     local = rrulestr(rule, dtstart=start).between(start, horizon, inc=True)
     return tuple(sorted({instant(start, zone), *(instant(moment, zone) for moment in local)}))
-
-
-def calendar_spans(
-    roster: Roster, calendar: str, zone: ZoneInfo, start: datetime, until: datetime
-) -> Iterator[tuple[Span, PersonId]]:
-    """The entries of an imported calendar that touch `start` until `until`, with whom they name."""
-    raise NotImplementedError(calendar, zone, start, until, roster, timedelta)

@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from bridge.config import Config
-from bridge.config.roster import Layer, Role, Roster
+from bridge.config.roster import Layer, Override, Role, Roster, Swap
 from bridge.model.ids import PersonId, RoleId
-from bridge.policy.rotation import calendar_spans, hand_off_index, hand_offs
+from bridge.policy.calendars import calendar_spans
+from bridge.policy.rotation import hand_off_index, hand_offs
 from bridge.policy.times import Span, holds, instant, spans
 
 
@@ -62,7 +63,7 @@ def holders(
 ) -> tuple[PersonId, ...]:
     """Who holds a role at an instant; then, in order, those whom lower layers name. Empty is a gap."""
     roster = config.roster
-    scheduled = _scheduled(roster, role, at, changes)
+    scheduled = _scheduled(config, role, at, changes)
     backup = roster.roles[role].backup
     if not scheduled and backup is not None and not on_leave(roster, backup, at):
         return (backup,)
@@ -70,26 +71,22 @@ def holders(
 
 
 def _scheduled(
-    roster: Roster, role_id: RoleId, at: datetime, changes: Iterable[Change]
+    config: Config, role_id: RoleId, at: datetime, changes: Iterable[Change]
 ) -> tuple[PersonId, ...]:
+    roster = config.roster
     role = roster.roles[role_id]
     zone = roster.zone(role_id)
     taken = [
         change.holder for change in changes if change.role == role_id and change.start <= at < change.until
-    ]
-    overridden = [
-        PersonId(override.holder)
-        for override in role.schedule.overrides
-        if instant(override.start, zone) <= at < instant(override.until, zone)
     ]
     swapped = _swapped(role, zone, at)
     layers = (
         swapped.get(person, person)
         for layer in role.schedule.layers
         if _in_force(layer, zone, roster, at)
-        for person in _of_layer(layer, zone, roster, at)
+        for person in _of_layer(layer, zone, config, at)
     )
-    found = (*reversed(taken), *reversed(overridden), *layers)
+    found = (*reversed(taken), *reversed(_overridden(role, zone, at)), *layers)
     return tuple(dict.fromkeys(person for person in found if not on_leave(roster, person, at)))
 
 
@@ -99,6 +96,14 @@ def on_leave(roster: Roster, person: PersonId, at: datetime) -> bool:
         instant(leave.start, roster.time_zone) <= at < instant(leave.until, roster.time_zone)
         for leave in roster.people[person].leave
     )
+
+
+def _overridden(role: Role, zone: ZoneInfo, at: datetime) -> list[PersonId]:
+    return [
+        PersonId(override.holder)
+        for override in role.schedule.overrides
+        if instant(override.start, zone) <= at < instant(override.until, zone)
+    ]
 
 
 def _swapped(role: Role, zone: ZoneInfo, at: datetime) -> dict[PersonId, PersonId]:
@@ -120,11 +125,11 @@ def _in_force(layer: Layer, zone: ZoneInfo, roster: Roster, at: datetime) -> boo
     return layer.except_ is None or not holds(layer.except_, zone, roster, at)
 
 
-def _of_layer(layer: Layer, zone: ZoneInfo, roster: Roster, at: datetime) -> tuple[PersonId, ...]:
+def _of_layer(layer: Layer, zone: ZoneInfo, config: Config, at: datetime) -> tuple[PersonId, ...]:
     if layer.calendar is not None:
-        found = calendar_spans(roster, layer.calendar, zone, at, at + timedelta(microseconds=1))
+        found = calendar_spans(config, layer.calendar, zone, at, at + timedelta(microseconds=1))
         return tuple(person for _, person in found)
-    people = roster.persons(layer.people)
+    people = config.roster.persons(layer.people)
     if layer.hand_off is None:
         return people[:1]
     index = hand_off_index(layer.hand_off, zone, at)
@@ -140,7 +145,7 @@ def shifts(
     merged: list[Shift] = []
     for begin, end in zip(edges, (*edges[1:], until), strict=True):
         who = holders(config, role, begin, changes)
-        by_backup = bool(who) and not _scheduled(config.roster, role, begin, changes)
+        by_backup = bool(who) and not _scheduled(config, role, begin, changes)
         same = bool(merged) and (merged[-1].holders, merged[-1].by_backup) == (who, by_backup)
         since = merged.pop().start if same else begin
         merged.append(Shift(role, since, end, who, by_backup))
@@ -155,24 +160,99 @@ def _edges(config: Config, role_id: RoleId, within: Span, changes: Iterable[Chan
     found: list[datetime] = []
     for change in changes:
         found += (change.start, change.until)
-    for times in (*role.schedule.overrides, *role.schedule.swaps):
-        found += (instant(times.start, zone), instant(times.until, zone))
+    exceptions: tuple[Override | Swap, ...] = (*role.schedule.overrides, *role.schedule.swaps)
+    for exception in exceptions:
+        found += (instant(exception.start, zone), instant(exception.until, zone))
     for person in roster.people.values():
         for leave in person.leave:
             found += (instant(leave.start, roster.time_zone), instant(leave.until, roster.time_zone))
     for layer in role.schedule.layers:
-        found += _layer_edges(layer, zone, roster, within)
+        found += _layer_edges(layer, zone, config, within)
     return (edge for edge in found if within.start < edge < within.until)
 
 
-def _layer_edges(layer: Layer, zone: ZoneInfo, roster: Roster, within: Span) -> Iterator[datetime]:
+def _layer_edges(layer: Layer, zone: ZoneInfo, config: Config, within: Span) -> Iterator[datetime]:
     yield from (instant(edge, zone) for edge in (layer.start, layer.until) if edge is not None)
     for condition in (layer.only, layer.except_):
         if condition is not None:
-            for span in spans(condition, zone, roster, within.start, within.until):
+            for span in spans(condition, zone, config.roster, within.start, within.until):
                 yield from (span.start, span.until)
     if layer.hand_off is not None:
         yield from hand_offs(layer.hand_off, zone, within.start, within.until)
     if layer.calendar is not None:
-        for span, _ in calendar_spans(roster, layer.calendar, zone, within.start, within.until):
+        for span, _ in calendar_spans(config, layer.calendar, zone, within.start, within.until):
             yield from (span.start, span.until)
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """A role goes from one holder to the next. Either is None where there is a gap."""
+
+    role: RoleId
+    at: datetime
+    outgoing: PersonId | None
+    incoming: PersonId | None
+
+
+_FAR = timedelta(days=90)
+
+
+def shift_at(config: Config, role: RoleId, at: datetime, changes: Iterable[Change] = ()) -> Shift:
+    """The shift at an instant, from then until it ends, or for 90 days if it doesn't end before."""
+    changes = tuple(changes)
+    look = timedelta(days=1)
+    # Most shifts end within a day; looking no farther than needed keeps this cheap.
+    while (found := shifts(config, role, at, at + look, changes)[0]).until >= at + look and look < _FAR:
+        look = min(look * 4, _FAR)
+    return found
+
+
+def next_hand_over(
+    config: Config, role: RoleId, after: datetime, changes: Iterable[Change] = ()
+) -> HandOver | None:
+    """The next change of a role's first holder within 90 days; None if there is none."""
+    changes = tuple(changes)
+    present = holders(config, role, after, changes)[:1]
+    shift = shift_at(config, role, after, changes)
+    while shift.holders[:1] == present and shift.until < after + _FAR:
+        shift = shift_at(config, role, shift.until, changes)
+    if shift.holders[:1] == present:
+        return None
+    return HandOver(role, shift.start, *(next(iter(who), None) for who in (present, shift.holders)))
+
+
+def double_cover(config: Config, role_id: RoleId, start: datetime, until: datetime) -> tuple[Shift, ...]:
+    """When a schedule names several people without saying which of them holds the role.
+
+    That is: overrides that overlap, entries of a calendar that overlap, and layers for certain hours that meet.
+    A layer for all hours below others is a net, one for holidays or dates above others an exception: neither is
+    double cover.
+    """
+    found: list[Shift] = []
+    edges = sorted({start, *_edges(config, role_id, Span(start, until), ())})
+    for begin, end in zip(edges, (*edges[1:], until), strict=True):
+        people = _rivals(config, role_id, begin)
+        if len(people) > 1:
+            joined = bool(found) and found[-1].until == begin and found[-1].holders == people
+            since = found.pop().start if joined else begin
+            found.append(Shift(role_id, since, end, people))
+    return tuple(found)
+
+
+def _rivals(config: Config, role_id: RoleId, at: datetime) -> tuple[PersonId, ...]:
+    roster = config.roster
+    role, zone = roster.roles[role_id], roster.zone(role_id)
+    overridden = _overridden(role, zone, at)
+    if overridden:
+        return tuple(dict.fromkeys(overridden))
+    by_layer = (
+        _of_layer(layer, zone, config, at)
+        for layer in role.schedule.layers
+        if _claims_hours(layer) and _in_force(layer, zone, roster, at)
+    )
+    return tuple(dict.fromkeys(person for people in by_layer for person in people))
+
+
+def _claims_hours(layer: Layer) -> bool:
+    exceptional = layer.only is not None and bool(layer.only.dates or layer.only.holidays)
+    return layer.calendar is not None or (layer.only is not None and not exceptional)
