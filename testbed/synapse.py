@@ -28,7 +28,7 @@ class Synapse:
         directory: Path,
         *,
         registrations: Sequence[Path] = (),
-        server_name: str = "hospital.test",
+        server_name: str = "nightbell.test",
         port: int | None = None,
         progress: Progress = quiet,
     ) -> None:
