@@ -36,6 +36,7 @@ from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, protect_optional
 from bridge.model.priority import Priority
 
+UNLISTED = "_unlisted"  # the attribute that holds what the schema does not list; no sender can name one so
 TOLERANCE = timedelta(minutes=5)  # the specification's; older requests may be replays
 
 
@@ -58,7 +59,8 @@ def _in_utc(moment: datetime) -> datetime:
 
 
 _Short = Annotated[str, Field(max_length=255)]
-_Name = Annotated[str, Field(min_length=1, max_length=64)]
+# Names are not content: they stand in rules, and are never sealed.
+_Name = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 _Attributes = Annotated[dict[_Name, Annotated[str, Field(max_length=1024)]], Field(max_length=32)]
 
 
@@ -74,7 +76,7 @@ class Caller(BaseModel):
 
 
 class Event(BaseModel):
-    """One thing that happened in a call center. Fields that are not listed are kept as attributes."""
+    """One thing that happened in a call center. Fields that are not listed are kept, and not looked at."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -130,7 +132,7 @@ class Event(BaseModel):
     )
     attributes: _Attributes | None = Field(
         default=None,
-        description="Anything else that routing rules or templates use.",
+        description="Anything else that routing rules or templates use. Names must not tell of a person.",
         examples=[{"clinic": "north"}],
     )
 
@@ -210,9 +212,9 @@ def is_signed(request: Request, signed_at: datetime, secrets: Iterable[Webhook])
 def intake_event(channel: ChannelId, key: Phi[str], event: Event, region: str | None) -> IntakeEvent:
     """The house's form of an event."""
     caller = event.caller or Caller()
-    # A sender's newer or misspelt field must not cost a page, and is not lost either.
-    unlisted = {name: _as_text(value) for name, value in (event.model_extra or {}).items()}
-    attributes = unlisted | (event.attributes or {})
+    attributes = dict(event.attributes or {})
+    if event.model_extra:  # a sender's newer or misspelt field must not cost a page, and is not lost either
+        attributes[UNLISTED] = json.dumps(event.model_extra, ensure_ascii=False)
     return IntakeEvent(
         channel=channel,
         key=key,
@@ -236,10 +238,6 @@ def _first_fault(error: ValidationError) -> dict[str, str]:
     # The names of attributes are the sender's own.
     place = fault["loc"][:1] if fault["loc"][:1] == ("attributes",) else fault["loc"]
     return {"pointer": "".join(f"/{name}" for name in place), "message": fault["msg"]}
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _bytes(text: str) -> bytes:

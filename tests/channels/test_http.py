@@ -9,6 +9,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
@@ -161,6 +163,18 @@ async def test_what_is_no_http_is_refused_in_json_and_not_repeated(
             reply = parsed(await exchange(server.port, sent))
     assert (reply.status, reply.json["error"]) == (400, "malformed_http")
     assert "canary" not in reply.text + caplog.text + str(logs)
+
+
+@settings(max_examples=50)
+@given(
+    st.binary() | st.binary().map(lambda raw: b"POST /intake/door HTTP/1.1\r\nHost: x\r\n" + raw),
+    st.sampled_from([b"", b"\r\n\r\n"]),
+)
+async def test_no_bytes_bring_the_server_down(sent: bytes, end: bytes) -> None:
+    async with running(door(), app={"body_seconds": 0.01}, idle_seconds=0.01, drain_seconds=0.01) as server:
+        raw = await exchange(server.port, sent + end)
+        assert raw == b"" or parsed(raw).status < 500
+        assert (await server.post(b"abc")).text == "3"
 
 
 async def test_an_unknown_expectation_is_refused_in_json() -> None:

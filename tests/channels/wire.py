@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from urllib.parse import parse_qsl, urlencode
 
 import aiohttp
+from multidict import MultiDict
 from prometheus_client import CollectorRegistry
 from standardwebhooks import Webhook
 from twilio.request_validator import RequestValidator
@@ -87,9 +89,13 @@ def opened(
     """A channel as this section of nightbell.yaml describes it."""
     source = parse_source("nightbell.yaml", yaml)
     section = ChannelSection(source.value["type"], source, (), Path())
-    around = Surroundings(inbox, lambda: datetime.now(UTC), public_url)
+    around = Surroundings(inbox, utc_now, public_url)
     with patch.dict(os.environ, SECRETS):
         return open_channel(ChannelId(name), section, around)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def healthy() -> Health:
@@ -164,3 +170,38 @@ def webhook_headers(
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": Webhook(secret).sign(key, at, body),
     }
+
+
+# What the tests that walk every channel need to know of each: how its source signs a body (read as a form where
+# the source sends forms), and an event in which everything that a person wrote is a canary.
+CANARY = "Kanarienvogel"
+SECTIONS = {"twilio": TWILIO, "webhook": WEBHOOK}
+SIGNED: dict[str, Callable[[str], dict[str, str]]] = {
+    "twilio": lambda body: twilio_headers(MultiDict(parse_qsl(body, keep_blank_values=True))),
+    "webhook": webhook_headers,
+}
+EVENTS = {
+    "twilio": urlencode(
+        {
+            "MessageSid": f"SM{CANARY}",
+            "From": CANARY,
+            "To": CANARY,
+            "Body": CANARY,
+            "ProfileName": CANARY,
+            "NumMedia": CANARY,
+            CANARY: CANARY,
+        }
+    ),
+    "webhook": json.dumps(
+        {
+            "kind": "page",
+            "body": CANARY,
+            "caller": {"number": CANARY, "name": CANARY},
+            "called": CANARY,
+            "recipient": CANARY,
+            "queue": CANARY,
+            "attributes": {"clinic": CANARY},
+            f"unlisted {CANARY}": {CANARY: CANARY},
+        }
+    ),
+}

@@ -1,0 +1,210 @@
+"""The checklist of docs/contributing/adding-a-channel.md, held by every channel there is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from unittest.mock import patch
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+from prometheus_client import generate_latest
+from structlog.testing import capture_logs
+
+from bridge.channels import CHANNEL_TYPES, open_channel
+from bridge.channels.channel import Request, Surroundings, intake_path
+from bridge.channels.http import MAX_BODY
+from bridge.config.problems import ConfigError
+from bridge.config.source import parse_source
+from bridge.config.validate import ChannelSection
+from bridge.config.values import Section
+from bridge.model.event import IntakeEvent
+from bridge.model.ids import ChannelId
+from bridge.model.phi import Phi
+from tests.channels import wire
+from tests.channels.wire import CANARY, EVENTS, SECTIONS, SIGNED, RememberingInbox, Server, opened, running
+
+ROOT = Path(__file__).parents[2]
+
+texts = st.text(st.characters(codec="utf-8"))
+headers = st.dictionaries(
+    st.sampled_from(
+        [
+            "Content-Type",
+            "X-Twilio-Signature",
+            "X-Twilio-Webhooks-Signature-Settings",
+            "webhook-id",
+            "webhook-timestamp",
+            "webhook-signature",
+        ]
+    )
+    | texts,
+    texts
+    | st.text(st.characters(codec="utf-8", categories=[], include_characters="v1,= 0"))
+    | st.sampled_from(
+        ["application/x-www-form-urlencoded", "application/json", "v1,", "algorithm=HMAC_SHA256"]
+    )
+    | st.integers().map(str)
+    | st.binary().map(lambda raw: raw.decode(errors="surrogateescape")),
+)
+
+
+@pytest.fixture(params=sorted(CHANNEL_TYPES))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+async def server(name: str, inbox: RememberingInbox) -> AsyncIterator[Server]:
+    async with running(opened(SECTIONS[name], inbox)) as server:
+        yield server
+
+
+def test_its_settings_and_each_of_them_are_described(name: str) -> None:
+    settings = CHANNEL_TYPES[name].settings
+    assert issubclass(settings, Section)
+    assert settings.__doc__
+    assert [field for field, info in settings.model_fields.items() if not info.description] == []
+
+
+def test_it_has_a_file_and_tests_of_its_name(name: str) -> None:
+    assert CHANNEL_TYPES[name].name == name
+    assert (ROOT / "bridge" / "channels" / f"{name}.py").is_file()
+    assert (ROOT / "tests" / "channels" / f"test_{name}.py").is_file()
+
+
+def test_its_page_names_every_setting_and_its_example_opens(name: str, inbox: RememberingInbox) -> None:
+    page = (ROOT / "docs" / "channels" / f"{name}.md").read_text()
+    assert [
+        field for field in CHANNEL_TYPES[name].settings.model_fields if f"| `{field}` |" not in page
+    ] == []
+    [block] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    source = parse_source(page, block)
+    [(channel, section)] = source.value["channels"].items()
+    around = Surroundings(inbox, wire.utc_now, wire.PUBLIC_URL)
+    secrets = dict.fromkeys(re.findall(r"env:(\w+)", block), wire.WEBHOOK_SECRET)
+    with patch.dict(os.environ, secrets):
+        open_channel(
+            ChannelId(channel), ChannelSection(section["type"], source, ("channels", channel), ROOT), around
+        )
+    assert f"/intake/{channel}" in page
+
+
+def test_its_addresses_lie_under_its_own_path(name: str, inbox: RememberingInbox) -> None:
+    channel = opened(SECTIONS[name], inbox)
+    assert (channel.id, channel.type) == ("door", name)
+    for route in channel.routes:
+        assert route.path == intake_path(channel.id) or route.path.startswith(f"{intake_path(channel.id)}/")
+
+
+async def test_a_bare_request_is_refused_and_leaves_nothing(
+    name: str, server: Server, inbox: RememberingInbox
+) -> None:
+    for body in ("", EVENTS[name]):
+        reply = await server.post(body)
+        assert reply.status == 403
+        assert set(reply.json) == {"error", "message"}
+    assert not inbox.events
+    assert not inbox.unreadable
+
+
+async def test_an_event_is_taken_once_and_answered_alike_each_time(
+    name: str, server: Server, inbox: RememberingInbox
+) -> None:
+    replies = [await server.post(EVENTS[name], SIGNED[name](EVENTS[name])) for _ in range(3)]
+    assert len({(reply.status, reply.text) for reply in replies}) == 1
+    assert 200 <= replies[0].status < 300
+    assert len(inbox.events) == 1
+
+
+async def test_what_is_authentic_and_no_event_is_kept_and_refused(
+    name: str, server: Server, inbox: RememberingInbox
+) -> None:
+    reply = await server.post("no=event", SIGNED[name]("no=event"))
+    assert (reply.status, reply.json["error"]) == (400, "unreadable_but_kept")
+    [(channel, raw, reason)] = inbox.unreadable
+    assert (channel, raw) == ("door", Phi(b"no=event"))
+    assert "no=event" not in reason
+
+
+async def test_too_large_a_body_is_refused(name: str, server: Server, inbox: RememberingInbox) -> None:
+    body = "x" * (MAX_BODY + 1)
+    assert (await server.post(body, SIGNED[name](body))).status == 413
+    assert not inbox.unreadable
+
+
+async def test_the_database_away_is_a_503_that_says_when_to_come_again(
+    name: str, server: Server, inbox: RememberingInbox
+) -> None:
+    inbox.away = True
+    for body in (EVENTS[name], "no=event"):
+        reply = await server.post(body, SIGNED[name](body))
+        assert (reply.status, reply.json["error"]) == (503, "store_unavailable")
+        assert reply.headers["Retry-After"]
+
+
+async def test_nothing_that_a_person_wrote_leaves_the_channel_but_as_phi(
+    name: str, server: Server, inbox: RememberingInbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def crash(_: IntakeEvent) -> None:
+        raise RuntimeError(CANARY)
+
+    caplog.set_level(logging.DEBUG)
+    body, said = EVENTS[name], []
+    with capture_logs() as logs:
+        said.append(await server.post(body, SIGNED[name](body)))
+        said.append(await server.post(body, SIGNED[name](body) | {"X-Caller": CANARY}))
+        said.append(await server.post(body, path=f"/intake/door?caller={CANARY}"))
+        said.append(await server.post(body, path=f"/intake/{CANARY}"))
+        said.append(await server.post(CANARY, SIGNED[name](CANARY)))
+        inbox.accept = crash  # type: ignore[method-assign,assignment]
+        said.append(await server.post(body, SIGNED[name](body)))
+    assert [reply.status // 100 for reply in said] == [2, 2, 4, 4, 4, 5]
+    assert len(logs) >= 6
+    metrics = generate_latest(server.registry).decode()
+    told = "".join(f"{reply.text}{reply.headers}" for reply in said)
+    assert CANARY not in f"{told}{logs}{caplog.text}{metrics}{inbox.events}{inbox.unreadable}"
+
+
+@pytest.mark.parametrize("name", sorted(CHANNEL_TYPES))
+@settings(max_examples=300)
+@given(texts, headers, st.binary())
+async def test_no_request_without_a_signature_gets_in_or_breaks_anything(
+    name: str, query: str, sent: dict[str, str], body: bytes
+) -> None:
+    inbox = RememberingInbox()
+    for route in opened(SECTIONS[name], inbox).routes:
+        reply = await route.handle(Request(f"{route.path}?{query}", CIMultiDict(sent), Phi(body)))
+        assert reply.status == 403
+    assert not inbox.events
+    assert not inbox.unreadable
+
+
+@pytest.mark.parametrize("name", sorted(CHANNEL_TYPES))
+@settings(max_examples=300)
+@given(texts | st.dictionaries(texts, texts).map(urlencode) | st.dictionaries(texts, texts).map(json.dumps))
+async def test_no_authentic_request_is_lost(name: str, body: str) -> None:
+    inbox = RememberingInbox()
+    for route in opened(SECTIONS[name], inbox).routes:
+        signed = CIMultiDict(SIGNED[name](body))
+        reply = await route.handle(Request(route.path, signed, Phi(body.encode())))
+        assert reply.status == 400 or 200 <= reply.status < 300
+    assert len(inbox.events) + len(inbox.unreadable) == 1
+
+
+@pytest.mark.parametrize("channel", ["", "Clinic", "a/b", "{x}", "klinik-süd", "-", "x" * 65])
+def test_a_name_that_can_not_stand_in_a_url_is_refused(inbox: RememberingInbox, channel: str) -> None:
+    with pytest.raises(ConfigError, match="a channel's name is"):
+        opened(wire.WEBHOOK, inbox, name=channel)
+
+
+def test_an_unknown_type_is_refused_with_the_nearest_known_one(inbox: RememberingInbox) -> None:
+    with pytest.raises(ConfigError, match=r'yaml:1:7: unknown type "twillio"; did you mean "twilio"'):
+        opened("type: twillio", inbox)
