@@ -192,21 +192,26 @@ async def _run_loops(
         )
         sync = Sync(house.homeserver, database, now)
 
+        async def readers_changed() -> None:
+            async with database.write() as connection:
+                await outbox.hasten(connection, now())
+            bells.readiness.ring()
+            bells.deliver.ring()
+
         async def sync_step() -> float:
             brought = await sync.step()
             if brought.members:
                 encryption.forget_audiences()
-                bells.readiness.ring()
+                await readers_changed()
             if brought.keys:
                 bells.devices.ring()
             if brought.words:
                 bells.answers.ring()
             return 0
 
-        def keys_came() -> None:
+        async def keys_came() -> None:
             bells.answers.ring()
-            bells.readiness.ring()
-            bells.deliver.ring()
+            await readers_changed()
 
         async def report(entry: Entry, reason: str) -> None:
             if entry.destination == OPERATIONS:
@@ -217,7 +222,7 @@ async def _run_loops(
                 await operations.tell(connection, keys, text, now(), page=entry.page)
             decided()
 
-        devices = DeviceInbox(database, keys, encryption, now=now, wake=keys_came)
+        devices = DeviceInbox(database, keys, encryption, now=now, keys_came=keys_came)
         answers = Answers(database, keys, inbox, courier, lambda: book, now=now, wake=decided)
         readiness = Readiness(database, keys, courier, lambda: book, now=now, wake=bells.deliver.ring)
         delivery = Delivery(

@@ -5,7 +5,7 @@ import signal
 import socket
 import time
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 Progress = Callable[[str], None]
@@ -26,7 +26,13 @@ def free_port() -> int:
         return port
 
 
-async def launch(command: Sequence[str | Path], log: Path, *, user: str | None = None) -> Process:
+async def launch(
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    user: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Process:
     """Start a server that ends when its parent dies, even of SIGKILL, but not at a Ctrl-C."""
     identity = [f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
     with log.open("ab") as output:
@@ -39,6 +45,7 @@ async def launch(command: Sequence[str | Path], log: Path, *, user: str | None =
             stdout=output,
             stderr=output,
             start_new_session=True,
+            env=environment,
         )
 
 

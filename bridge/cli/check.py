@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bridge.config import ConfigError, load
+from bridge.channels import read_settings
+from bridge.config import Config, ConfigError, Problem, load
+from bridge.policy.proof import Findings, prove
 
 ConfigDirectory = Annotated[Path, typer.Option("--config", help="The directory of the configuration.")]
+CONFIG = Path("config")
 
 
-def check(config: ConfigDirectory = Path("config")) -> None:
-    """Look for mistakes in the configuration; exit with 1 if there are any."""
+def check(config: ConfigDirectory = CONFIG) -> None:
+    """Look for mistakes in the configuration, and for minutes of the next 90 days in which nobody is on call.
+
+    Exits with 1 if there is anything for which the bridge would refuse the configuration.
+    """
+    loaded, findings = checked(config, datetime.now(UTC))
+    for warning in findings.warnings:
+        typer.echo(f"{warning} (a warning)", err=True)
+    if findings.problems:
+        typer.echo(str(ConfigError(findings.problems)), err=True)
+        raise typer.Exit(1)
+    roles, rules = len(loaded.roster.roles), len(loaded.routing.rules)
+    typer.echo(f"{config}: somebody is always found; {roles} roles, {rules} rules, {loaded.hash[:12]}")
+
+
+def load_or_exit(directory: Path) -> Config:
+    """The configuration in a directory; what is wrong with it goes to the terminal and ends the command."""
     try:
-        loaded = load(config)
+        return load(directory)
     except ConfigError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    roles, rules = len(loaded.roster.roles), len(loaded.routing.rules)
-    typer.echo(f"{config}: no mistakes; {roles} roles, {rules} rules, configuration {loaded.hash[:12]}")
+
+
+def checked(directory: Path, now: datetime) -> tuple[Config, Findings]:
+    """A configuration, and all that can be found out about it without running it."""
+    loaded = load_or_exit(directory)
+    problems: list[Problem] = []
+    for channel, section in loaded.channels.items():
+        try:
+            read_settings(channel, section)
+        except ConfigError as error:
+            problems += error.problems
+    findings = prove(loaded, now)
+    return loaded, Findings((*problems, *findings.problems), findings.warnings)

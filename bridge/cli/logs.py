@@ -30,7 +30,7 @@ def configure_logging(level: str, format_: str) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if format_ == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=lambda *_: None)
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
         processors=[*shared, renderer],
@@ -60,7 +60,7 @@ def _trace_without_values(
         return line
     error = sys.exc_info()[1] if found is True else found[1] if isinstance(found, tuple) else found
     if isinstance(error, BaseException):
-        line["exception"] = _told(error)
+        line["trace"] = _told(error)
     return line
 
 

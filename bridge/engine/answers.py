@@ -96,7 +96,7 @@ class Answers:
             if self._now() - raw.received_at < PATIENCE:
                 await matrix_inbox.count_attempt(connection, raw.seq)
                 return
-            log.warning("message_unreadable", event=raw.event, room=raw.room, reason=reason)
+            log.warning("message_unreadable", event_id=raw.event, room=raw.room, reason=reason)
             await matrix_inbox.settle_event(connection, raw.seq, "unreadable")
             if destination is not None:
                 await self._answer(connection, destination, raw, UNREADABLE)

@@ -23,7 +23,8 @@ from bridge.vault import KeyDestroyedError
 
 FIRST_PAUSE = timedelta(milliseconds=250)
 LONGEST_PAUSE = timedelta(seconds=5)  # an outage ends when it ends; a page waits for it no longer than this
-UNREADABLE_PAUSE = timedelta(seconds=10)
+UNREADABLE_PAUSE = timedelta(seconds=5)  # a member or device that can read is noticed sooner
+JOINING_GRACE = timedelta(seconds=3)  # an invited member's client or homeserver may be about to join
 
 log = structlog.get_logger(__name__)
 
@@ -142,7 +143,7 @@ class Delivery:
             outbox=entry.id,
             purpose=entry.purpose.value,
             room=envelope.room,
-            event=event,
+            event_id=event,
             readers=len(readers),
         )
 
@@ -154,11 +155,17 @@ class Delivery:
 
     async def _unreadable(self, entry: Entry, reason: str) -> None:
         """Nobody in the room could read it: it is kept back, and its page climbs at once."""
+        now = self._now()
+        grace = entry.created_at + JOINING_GRACE - now
+        if grace > timedelta(0):
+            async with self._database.write() as connection:
+                await outbox.postpone(connection, entry.id, now + grace, "waits for somebody to join")
+            return
         async with self._database.write() as connection:
-            await outbox.postpone(connection, entry.id, self._now() + UNREADABLE_PAUSE, reason)
+            await outbox.postpone(connection, entry.id, now + UNREADABLE_PAUSE, reason)
             if entry.page is not None:
-                await pages.hurry(connection, entry.page, self._now())
-        if entry.attempts == 0:
+                await pages.hurry(connection, entry.page, now)
+        if entry.error != reason:
             await self._report(entry, reason)
 
     async def _give_up(self, entry: Entry, reason: str) -> None:

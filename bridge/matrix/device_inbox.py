@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 import structlog
@@ -28,13 +28,13 @@ class DeviceInbox:
         encryption: Encryption,
         *,
         now: Callable[[], datetime],
-        wake: Callable[[], None],
+        keys_came: Callable[[], Awaitable[None]],
     ) -> None:
         self._database = database
         self._keys = keys
         self._encryption = encryption
         self._now = now
-        self._wake = wake
+        self._keys_came = keys_came
 
     async def step(self) -> float | None:
         """Handle what waits. Raises HomeserverError, and then nothing of it is lost."""
@@ -47,7 +47,7 @@ class DeviceInbox:
             for identity in changed:
                 await self._report(identity)
         if waiting:
-            self._wake()
+            await self._keys_came()
         return 0 if len(waiting) == BATCH else None
 
     async def _report(self, identity: ChangedIdentity) -> None:

@@ -68,8 +68,12 @@ class _Checked:
 
 @dataclass(slots=True)
 class _Audience:
-    """Every device of a room's members, by what may happen to it."""
+    """Every device of a room's members, by what may happen to it.
 
+    Who is only invited gets keys, but could not see what is sent before they join.
+    """
+
+    joined: set[UserId] = field(default_factory=set)
     entitled: list[DeviceIdentity] = field(default_factory=list)
     refused: list[tuple[DeviceIdentity, Outcome]] = field(default_factory=list)
 
@@ -196,7 +200,7 @@ class Encryption:
         if checked and (checked.session, checked.generation) == (present, generation) and not retry_due:
             return checked.session
         audience = await self._audience(room)
-        if not audience.entitled:
+        if not any(device.user_id in audience.joined for device in audience.entitled):
             message = f"nobody in {room} has a device that may read it ({_reasons(audience)})"
             raise EncryptionUnavailableError(message)
         if present is not None and not retry_due:
@@ -226,7 +230,7 @@ class Encryption:
         if untracked:
             async with errors_of("fetch the members' devices"), self._machine._fetch_keys_lock:  # noqa: SLF001
                 await self._machine._fetch_keys(untracked, include_untracked=True)  # noqa: SLF001
-        audience = _Audience()
+        audience = _Audience({user for user in users if members[user] == "join"})
         for user in users:
             for device in (await store.get_devices(UserID(user)) or {}).values():
                 refusal = await self._refusal(device)
@@ -341,6 +345,8 @@ def _same_readers(known: list[Recipient], audience: _Audience) -> bool:
 
 
 def _reasons(audience: _Audience) -> str:
+    if not audience.joined:
+        return "nobody has joined yet"
     if not audience.refused:
         return "no member has any device"
     return ", ".join(sorted({outcome.value for _, outcome in audience.refused}))

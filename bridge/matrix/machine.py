@@ -21,7 +21,7 @@ from mautrix.crypto.cross_signing_key import CrossSigningSeeds
 from mautrix.crypto.signature import sign_olm
 from mautrix.crypto.ssss.key import Key as RecoveryKey
 from mautrix.crypto.store import StateStore
-from mautrix.types import IdentityKey, RoomEncryptionStateEventContent, RoomID, UserID
+from mautrix.types import EncryptionAlgorithm, IdentityKey, RoomEncryptionStateEventContent, RoomID, UserID
 
 from bridge.matrix.homeserver import _SILENT, path
 
@@ -31,7 +31,9 @@ class Rotation(StateStore):
 
     def __init__(self, max_age_ms: int, max_messages: int) -> None:
         self._info = RoomEncryptionStateEventContent(
-            rotation_period_ms=max_age_ms, rotation_period_msgs=max_messages
+            algorithm=EncryptionAlgorithm.MEGOLM_V1,
+            rotation_period_ms=max_age_ms,
+            rotation_period_msgs=max_messages,
         )
 
     async def is_encrypted(self, room_id: RoomID) -> bool:  # noqa: ARG002

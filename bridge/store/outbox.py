@@ -59,6 +59,8 @@ class Entry:
     confirmed: EventId | None
     attempts: int
     not_before: datetime
+    created_at: datetime
+    error: str | None
 
 
 async def put(
@@ -195,6 +197,13 @@ async def postpone(connection: AsyncConnection, entry: OutboxId, until: datetime
     )
 
 
+async def hasten(connection: AsyncConnection, now: datetime) -> None:
+    """Try every postponed entry at once: what it waited for may have come."""
+    await connection.execute(
+        update(outbox).where(outbox.c.state.in_(WAITING), outbox.c.not_before > now).values(not_before=now)
+    )
+
+
 async def next_attempt(connection: AsyncConnection, now: datetime) -> datetime | None:
     """When the earliest postponed entry wants to be tried again."""
     query = select(func.min(outbox.c.not_before)).where(
@@ -229,4 +238,6 @@ def _entry(row: Row[Any]) -> Entry:
         confirmed=EventId(row.event) if row.event else None,
         attempts=row.attempts,
         not_before=row.not_before,
+        created_at=row.created_at,
+        error=row.error,
     )
