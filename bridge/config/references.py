@@ -61,7 +61,45 @@ def unknown_names(
     }
     names = {kind: frozenset(words) for kind, words in known.items()}
     yield from _in_roster(roster, Names(names, sources["roles.yaml"]))
+    yield from _shared_accounts(roster, sources["roles.yaml"])
+    yield from _outsiders(roster, routing, sources)
     yield from _in_routing(routing, Names(names, sources["routing.yaml"]))
+
+
+def _shared_accounts(roster: Roster, source: Source) -> Iterator[Problem]:
+    owners: dict[str, str] = {}
+    for person_id, person in roster.people.items():
+        owner = owners.setdefault(person.matrix, person_id)
+        if owner != person_id:
+            message = f'{person.matrix} is the account of "{owner}" already'
+            yield source.problem(("people", person_id, "matrix"), message)
+
+
+def _outsiders(roster: Roster, routing: RoutingConfig, sources: Mapping[str, Source]) -> Iterator[Problem]:
+    """People who would be paged for a role in whose room they are not."""
+    rooms = {role_id: {*roster.persons(role.members), role.backup} for role_id, role in roster.roles.items()}
+    for role_id, role in roster.roles.items():
+        here: Path = ("roles", role_id, "schedule")
+        named = [
+            *(
+                ((*here, "layers", i), roster.persons(layer.people))
+                for i, layer in enumerate(role.schedule.layers)
+            ),
+            *(((*here, "overrides", i), (each.holder,)) for i, each in enumerate(role.schedule.overrides)),
+            *(((*here, "swaps", i), each.people) for i, each in enumerate(role.schedule.swaps)),
+        ]
+        for path, people in named:
+            for person in people:
+                if person in roster.people and person not in rooms[role_id]:
+                    message = f'"{person}" is no member of role "{role_id}"; add them to its members'
+                    yield sources["roles.yaml"].problem(path, message)
+    for index, then in enumerate((*(rule.then for rule in routing.rules), routing.fallback)):
+        if then.person in roster.people and then.role in rooms and then.person not in rooms[then.role]:
+            path = (
+                ("rules", index, "then", "person") if index < len(routing.rules) else ("fallback", "person")
+            )
+            message = f'"{then.person}" is no member of role "{then.role}"; add them to its members'
+            yield sources["routing.yaml"].problem(path, message)
 
 
 def _in_roster(roster: Roster, names: Names) -> Iterator[Problem]:

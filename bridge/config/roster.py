@@ -38,11 +38,22 @@ def _user_id(value: Any) -> str:
 MatrixUser = Annotated[UserId, BeforeValidator(_user_id)]
 
 
-class Leave(Section):
-    """A time in which a person holds nothing, in the hospital's zone."""
+class Period(Section):
+    """From a local time until just before another."""
 
     start: LocalTime = Field(alias="from")
     until: LocalTime
+
+    @model_validator(mode="after")
+    def _lasts(self) -> Self:
+        if self.until <= self.start:
+            raise ValueError("ends before it begins")
+        return self
+
+
+class Leave(Period):
+    """A time in which a person holds nothing, in the hospital's zone."""
+
     reason: str = ""
 
 
@@ -103,20 +114,16 @@ class Layer(Section):
         return self
 
 
-class Override(Section):
+class Override(Period):
     """Somebody holds a role for a time, whatever the layers say. The times are in the role's zone."""
 
-    start: LocalTime = Field(alias="from")
-    until: LocalTime
     holder: str
     reason: str = ""
 
 
-class Swap(Section):
+class Swap(Period):
     """Two people hold each other's shifts of a role for a time. The times are in the role's zone."""
 
-    start: LocalTime = Field(alias="from")
-    until: LocalTime
     people: tuple[str, str]
 
 

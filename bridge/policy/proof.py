@@ -1,0 +1,149 @@
+"""What must be true of a configuration before it may decide about pages: the proof that somebody is always found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from bridge.config import Config, Problem
+from bridge.config.routing import FALLBACK, When
+from bridge.model.decision import StepKind
+from bridge.model.ids import LadderId, RoleId
+from bridge.model.priority import Priority
+from bridge.policy.calendars import entries, named_by
+from bridge.policy.routing import Router, compile_rules, role_ladder
+from bridge.policy.schedule import Shift, double_cover, shifts
+from bridge.policy.shadows import covers, earlier_rivals, moments_within, possible_at, shadowed_by
+
+HORIZON = timedelta(days=90)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is wrong with a configuration: with a problem it must not be used, a warning is worth a look."""
+
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+
+def prove(config: Config, now: datetime) -> Findings:
+    """Look for everything through which a call could fall in the 90 days from `now`."""
+    router = compile_rules(config)
+    problems = [*_endless_ladders(config), *_unreachable_rules(router, now), *_gaps(router, now)]
+    warnings = [*_on_backup_alone(config, now), *_doubles(config, now), *_calendars(config, now)]
+    return Findings(tuple(sorted(problems)), tuple(sorted(warnings)))
+
+
+def _endless_ladders(config: Config) -> Iterator[Problem]:
+    source = config.sources["routing.yaml"]
+    for ladder_id, ladder in config.routing.ladders.items():
+        if ladder.steps[-1].notify is not StepKind.OPERATIONS:
+            message = f'ladder "{ladder_id}" ends nowhere: its last step must be `notify: operations`'
+            yield source.problem(("ladders", ladder_id, "steps", len(ladder.steps) - 1), message)
+
+
+def _unreachable_rules(router: Router, now: datetime) -> Iterator[Problem]:
+    routing = router.config.routing
+    source = router.config.sources["routing.yaml"]
+    for number in range(len(routing.rules)):
+        shadows = shadowed_by(router, number, now)
+        if shadows:
+            names = " and ".join(
+                f'"{routing.rule_id(n)}" (line {source.at(("rules", n))[0]})' for n in shadows
+            )
+            verb = "takes" if len(shadows) == 1 else "take"
+            message = f'rule "{routing.rule_id(number)}" is never reached: {names} {verb} all that it is for'
+            yield source.problem(("rules", number), message)
+
+
+def _gaps(router: Router, now: datetime) -> Iterator[Problem]:
+    """Every role that some rule can reach at a moment when nobody holds it, with the first such moment."""
+    config = router.config
+    rules = config.routing.rules
+    by_role: dict[RoleId, list[int]] = {}
+    for number, then in enumerate((*(rule.then for rule in rules), config.routing.fallback)):
+        for role in (then.role, *_roles_of_ladders(config, then.role, then.ladder)):
+            by_role.setdefault(role, []).append(number)
+    for role, numbers in by_role.items():
+        gaps = [shift for shift in shifts(config, role, now, now + HORIZON) if not shift.holders]
+        found = (
+            sorted((at, number) for number in numbers for at in _reached_in(router, number, gaps, now))
+            if gaps
+            else []
+        )
+        if found:
+            yield _gap(config, role, gaps, *found[0])
+
+
+def _reached_in(router: Router, number: int, gaps: list[Shift], now: datetime) -> Iterator[datetime]:
+    """The first moment in a gap at which a rule can decide about an event."""
+    config = router.config
+    rules = config.routing.rules
+    when = rules[number].when if number < len(rules) else When()
+    rivals = [rules[rival].when for rival in earlier_rivals(router, number, now)]
+    for gap in gaps:
+        for at in moments_within(gap.start, gap.until, [when, *rivals], config):
+            if possible_at(when, config, at) and not any(covers(rival, when, config, at) for rival in rivals):
+                yield at
+                return
+
+
+def _gap(config: Config, role: RoleId, gaps: list[Shift], at: datetime, number: int) -> Problem:
+    zone = config.roster.zone(role)
+    gap = next(gap for gap in gaps if gap.start <= at < gap.until)
+    until = f"{gap.until.astimezone(zone):%a %Y-%m-%d %H:%M}"
+    rules = config.routing.rules
+    rule = config.routing.rule_id(number) if number < len(rules) else FALLBACK
+    path = ("rules", number) if number < len(rules) else ("fallback",)
+    source = config.sources["routing.yaml"]
+    others = f"; gaps in all: {len(gaps)}" if len(gaps) > 1 else ""
+    return config.sources["roles.yaml"].problem(
+        ("roles", role, "schedule"),
+        f'role "{role}" has nobody from {at.astimezone(zone):%a %Y-%m-%d %H:%M} until {until} ({zone.key}),'
+        f' and rule "{rule}" ({source.file}:{source.at(path)[0]}) can reach it then{others}',
+    )
+
+
+def _roles_of_ladders(config: Config, role: RoleId, ladder: LadderId | None) -> Iterator[RoleId]:
+    chosen = {ladder} if ladder else {role_ladder(config, role, priority) for priority in Priority}
+    for ladder_id in chosen:
+        yield from (step.role for step in config.routing.ladders[ladder_id].steps if step.role is not None)
+
+
+def _on_backup_alone(config: Config, now: datetime) -> Iterator[Problem]:
+    for role in config.roster.roles:
+        alone = [shift for shift in shifts(config, role, now, now + HORIZON) if shift.by_backup]
+        if alone:
+            message = f'role "{role}" is held by its backup alone from {_period(config, alone)}'
+            yield config.sources["roles.yaml"].problem(("roles", role, "schedule"), message)
+
+
+def _doubles(config: Config, now: datetime) -> Iterator[Problem]:
+    for role in config.roster.roles:
+        doubles = double_cover(config, role, now, now + HORIZON)
+        if doubles:
+            people = " and ".join(doubles[0].holders)
+            message = f'role "{role}" names {people} at once from {_period(config, list(doubles))}; the first holds it'
+            yield config.sources["roles.yaml"].problem(("roles", role, "schedule"), message)
+
+
+def _period(config: Config, found: list[Shift]) -> str:
+    zone = config.roster.zone(found[0].role)
+    start, until = (edge.astimezone(zone) for edge in (found[0].start, found[0].until))
+    others = f", and {len(found) - 1} times more" if len(found) > 1 else ""
+    return f"{start:%a %Y-%m-%d %H:%M} until {until:%a %Y-%m-%d %H:%M}{others}"
+
+
+def _calendars(config: Config, now: datetime) -> Iterator[Problem]:
+    source = config.sources["roles.yaml"]
+    for name in config.roster.calendars:
+        if name not in config.calendars:
+            message = f'calendar "{name}" has not been fetched yet; until then it names nobody'
+            yield source.problem(("calendars", name), message)
+        for entry in entries(config, name, config.roster.time_zone, now, now + HORIZON):
+            if named_by(config, name, entry) is None:
+                day = entry.span.start.astimezone(config.roster.time_zone)
+                message = f'calendar "{name}" names nobody known in its entry of {day:%Y-%m-%d %H:%M}'
+                yield source.problem(("calendars", name), message)
+                break
