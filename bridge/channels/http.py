@@ -27,7 +27,8 @@ from bridge.model.phi import Phi
 
 MAX_BODY = 64 * 1024  # bytes; the longest text of any source is a tenth of it
 BODY_SECONDS = 10.0  # for all of a body
-IDLE_SECONDS = 30.0  # without a whole request; also ends connections that never send one
+SILENT_SECONDS = 10.0  # from connecting to a first whole request
+IDLE_SECONDS = 180.0  # longer than proxies keep a connection, or they send an event into one that closes
 LINGER_SECONDS = 1.0  # for a sender to read a refusal before the rest of its body meets a closed connection
 DRAIN_SECONDS = 10.0  # for requests that are being answered at shutdown
 MAX_CONNECTIONS = 512
@@ -107,6 +108,7 @@ async def serve(
     port: int,
     *,
     max_connections: int = MAX_CONNECTIONS,
+    silent_seconds: float = SILENT_SECONDS,
     idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = DRAIN_SECONDS,
 ) -> AsyncIterator[int]:
@@ -123,19 +125,21 @@ async def serve(
         raise RuntimeError("the runner has been set up and has no server")
 
     def connection() -> asyncio.Protocol:
-        if len(server.connections) < max_connections:
-            return _Connection(
-                server,
-                loop=loop,
-                access_log=None,  # type: ignore[arg-type] # off
-                keepalive_timeout=idle_seconds,
-                lingering_time=LINGER_SECONDS,
-                # Signatures are over what was sent, and a bomb stays small.
-                auto_decompress=False,
-            )
-        if _METERS in app:
-            app[_METERS].turned_away.inc()
-        return _TurnedAway()
+        if len(server.connections) >= max_connections:
+            if _METERS in app:
+                app[_METERS].turned_away.inc()
+            return _TurnedAway()
+        made = _Connection(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type] # off
+            keepalive_timeout=idle_seconds,
+            lingering_time=LINGER_SECONDS,
+            # Signatures are over what was sent, and a bomb stays small.
+            auto_decompress=False,
+        )
+        loop.call_later(silent_seconds, made.close_if_silent)
+        return made
 
     try:
         listener = await loop.create_server(connection, host, port)
@@ -173,7 +177,7 @@ def _observed(channel: ChannelId, handle: Handler, meters: _Meters, body_seconds
         meters.requests.labels(channel, given.outcome).inc()
         meters.seconds.labels(channel).observe(seconds)
         log.info(
-            "request",
+            "request_answered",
             channel=channel,
             outcome=given.outcome,
             status=given.status,
@@ -185,22 +189,20 @@ def _observed(channel: ChannelId, handle: Handler, meters: _Meters, body_seconds
 
 
 async def _answer(channel: ChannelId, handle: Handler, request: web.Request, body_seconds: float) -> Answer:
+    body = await _read(request, body_seconds)
+    if isinstance(body, Answer):
+        return body
     try:
-        body = await _read(request, body_seconds)
-        if isinstance(body, Answer):
-            return body
         return await handle(Request(request.raw_path, request.headers, body))
     except StoreUnavailableError:
         return refusal(503, "store_unavailable", "The event could not be kept; send it again.")
-    except ConnectionError:
-        raise  # the sender has gone; nobody is left to be answered
     except Exception as error:  # noqa: BLE001 - a source gets an answer whatever happens
         _note_failure(error, channel=channel)
         return _FAILED
 
 
 async def _read(request: web.Request, seconds: float) -> Phi[bytes] | Answer:
-    """The whole body, or why it is not read."""
+    """The whole body, or why it is not read. Raises `ConnectionError` when the sender has gone."""
     limit = request.client_max_size
     too_large = refusal(413, "body_too_large", f"Send at most {limit} bytes.")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -229,7 +231,7 @@ def _note_failure(error: BaseException | None, **where: str) -> None:
     """Log where it failed, and not the error's own text, which may hold a piece of the request."""
     frames = traceback.extract_tb(error.__traceback__) if error else []
     at = [f"{frame.filename}:{frame.lineno}" for frame in frames]
-    log.error("request failed", error=type(error).__name__, at=at, **where)
+    log.error("request_failed", error=type(error).__name__, at=at, **where)
 
 
 _MALFORMED = refusal(400, "malformed_http", "This is not a well-formed HTTP request.")
@@ -248,6 +250,10 @@ class _Connection(web.RequestHandler):
 
     __slots__ = ()
 
+    def close_if_silent(self) -> None:
+        if self._request_count == 0:
+            self.force_close()
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
@@ -265,6 +271,8 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - likewise
     ) -> web.StreamResponse:
+        if isinstance(exc, ConnectionError):
+            raise exc  # the sender has gone: aiohttp ends the connection
         malformed = status == HTTPStatus.BAD_REQUEST
         if not malformed:
             _note_failure(exc)

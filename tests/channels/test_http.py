@@ -99,8 +99,61 @@ async def test_a_body_that_comes_too_slowly_is_refused() -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"POST /intake/d", b"POST /intake/door HTTP/1.1\r\nHost: x\r\n"])
 async def test_a_connection_that_never_sends_a_whole_request_is_closed(sent: bytes) -> None:
-    async with running(door(), idle_seconds=0.05) as server:
+    async with running(door(), silent_seconds=0.05) as server:
         assert await exchange(server.port, sent) == b""
+
+
+@pytest.mark.parametrize("next_sent", [b"", b"POST /intake/d"])
+async def test_a_connection_that_sends_no_further_request_is_closed(next_sent: bytes) -> None:
+    async with running(door(), idle_seconds=0.05) as server:
+        first = b"POST /intake/door HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+        assert parsed(await exchange(server.port, first + next_sent)).status == 200
+
+
+async def test_a_request_that_takes_long_to_answer_is_no_silent_connection() -> None:
+    async def slow(_: Request) -> Answer:
+        await asyncio.sleep(0.1)
+        return Answer("done", 200, "{}")
+
+    async with running(door(slow), silent_seconds=0.02, idle_seconds=0.02) as server:
+        assert (await server.post(b"")).status == 200
+
+
+async def test_a_sender_that_goes_away_half_way_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    with capture_logs() as logs:
+        async with running(door()) as server:
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"POST /intake/door HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+            await asyncio.sleep(0.02)
+            writer.close()
+            await asyncio.sleep(0.02)
+    assert not logs
+    assert not caplog.records
+
+
+async def test_an_event_is_taken_though_its_sender_did_not_wait_for_the_answer() -> None:
+    arrived, taken = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Request) -> Answer:
+        arrived.set()
+        await asyncio.sleep(0.02)
+        taken.set()
+        return Answer("done", 200, "{}")
+
+    async with running(door(slow)) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST /intake/door HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        await arrived.wait()
+        writer.close()
+        await asyncio.wait_for(taken.wait(), 5)
+
+
+async def test_a_database_that_refuses_connections_is_no_sender_that_has_gone() -> None:
+    async def refused(_: Request) -> Answer:
+        raise ConnectionRefusedError
+
+    async with running(door(refused)) as server:
+        assert (await server.post(b"")).status == 500
 
 
 async def test_a_connection_over_the_bound_is_told_so_and_closed() -> None:
@@ -171,7 +224,9 @@ async def test_what_is_no_http_is_refused_in_json_and_not_repeated(
     st.sampled_from([b"", b"\r\n\r\n"]),
 )
 async def test_no_bytes_bring_the_server_down(sent: bytes, end: bytes) -> None:
-    async with running(door(), app={"body_seconds": 0.01}, idle_seconds=0.01, drain_seconds=0.01) as server:
+    async with running(
+        door(), app={"body_seconds": 0.01}, silent_seconds=0.01, idle_seconds=0.01, drain_seconds=0.01
+    ) as server:
         raw = await exchange(server.port, sent + end)
         assert raw == b"" or parsed(raw).status < 500
         assert (await server.post(b"abc")).text == "3"
@@ -188,7 +243,7 @@ async def test_a_crash_is_a_500_that_says_where_and_never_what() -> None:
         async with running(door(crash)) as server:
             reply = await server.post(b"canary")
     assert (reply.status, reply.json["error"]) == (500, "internal_error")
-    [failure] = [entry for entry in logs if entry["event"] == "request failed"]
+    [failure] = [entry for entry in logs if entry["event"] == "request_failed"]
     assert (failure["channel"], failure["error"]) == ("door", "ValueError")
     assert "test_http.py" in failure["at"][-1]
     assert "canary" not in reply.text + str(logs)
@@ -201,7 +256,7 @@ async def test_every_request_to_a_channel_is_one_line_in_the_log() -> None:
     [line] = logs
     assert line.pop("milliseconds") >= 0
     assert line == {
-        "event": "request",
+        "event": "request_answered",
         "log_level": "info",
         "channel": "door",
         "outcome": "counted",
