@@ -42,7 +42,7 @@ python:
 
 # Newest versions within the bounds of pyproject.toml, for every platform, with hashes and without addresses.
 COMPILE := $(UV) pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \
-	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+	--no-header --no-annotate
 lock: $(UV)
 	$(COMPILE) pyproject.toml --output-file requirements/bridge.lock
 	$(COMPILE) pyproject.toml --extra testbed --extra dev --output-file requirements/dev.lock
