@@ -24,8 +24,9 @@ from bridge.policy.times import holds
 
 def fold(text: str) -> str:
     """Text without letter case, accents and punctuation, its words one space apart."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
-    return " ".join(re.findall(r"\w+", plain))
+    # Compatibility caseless matching, Unicode 3.13, D146; then without the marks that are left.
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text.casefold()).casefold())
+    return " ".join(re.findall(r"\w+", "".join(c for c in folded if not unicodedata.combining(c))))
 
 
 @dataclass(frozen=True)
