@@ -70,7 +70,7 @@ class Key:
             return Phi(
                 AESGCM(self._secret).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context.encode())
             )
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # the library has an own error for what is cut too short
             message = f"a sealed value of {self.id} does not open; the row or its key was changed"
             raise VaultError(message) from None
 
