@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
@@ -58,6 +59,8 @@ _WORDS: dict[str, Verb] = {
     "on call": Verb.ONCALL,
     "who": Verb.ONCALL,
 }
+# With more words after them these are talk, even under a page: "call me when you are up", "who is this".
+_ONLY_ALONE = frozenset({"call", "who", "help"})
 _REACTIONS = {
     "✅": Verb.ACCEPT,
     "👍": Verb.ACCEPT,
@@ -69,9 +72,6 @@ _REACTIONS = {
     "🏁": Verb.CLOSE,
     "💤": Verb.SNOOZE,
 }
-# A word that is one of these is a command only alone, so that "call me when you are up" stays between people.
-_ONLY_ALONE = frozenset({Verb.ACCEPT, Verb.DECLINE, Verb.CALL_BACK, Verb.HELP})
-
 # The reactions that the bridge puts under a page itself, so that one tap is enough.
 SEEDED = {
     PageState.OPEN: ("✅", "❌"),
@@ -89,16 +89,21 @@ def parse_reaction(key: str) -> Command | None:
 def parse(text: Phi[str], *, addressed: bool) -> Command | NotUnderstood | None:
     """The command in a message.
 
-    `addressed` says that the message is for the bridge: a reply to a page, a message in a page's thread, or
-    one that mentions the bot. Then near misses are taken, and anything else gets an answer that helps.
-    Otherwise only a plain command is one, and what people say to each other is None.
+    `addressed` says that the message is for the bridge: a reply to a page, a message in a page's thread, or one
+    that mentions the bot. A message that begins with `!` is, too. Then words may follow the verb, near misses are
+    taken, and anything else gets an answer that helps. Otherwise only a verb alone is a command, so that nobody
+    who writes "take care" takes a shift; what people say to each other is None.
     """
-    words = fold(text.reveal()).split()
+    said = _without_quotation(text.reveal())
+    if reaction := parse_reaction(said):
+        return reaction
+    addressed = addressed or said.startswith("!")
+    words = fold(said).split()
     for length in (2, 1):
-        verb = _WORDS.get(" ".join(words[:length])) if len(words) >= length else None
-        rest = words[length:]
-        if verb is not None and (not rest or addressed or verb not in _ONLY_ALONE):
-            return Command(verb, Phi(_rest(text.reveal(), length)))
+        start = " ".join(words[:length])
+        alone = len(words) == length
+        if start in _WORDS and (alone or (addressed and start not in _ONLY_ALONE)):
+            return Command(_WORDS[start], Phi(_after(said, length)))
     if not addressed or not words:
         return None
     if len(words) == 1 and (near := get_close_matches(words[0], _WORDS, n=1, cutoff=0.75)):
@@ -106,9 +111,18 @@ def parse(text: Phi[str], *, addressed: bool) -> Command | NotUnderstood | None:
     return NotUnderstood(f"I didn't understand that. {HELP}")
 
 
-def _rest(text: str, words: int) -> str:
-    parts = text.split(maxsplit=words)
-    return parts[words].strip() if len(parts) > words else ""
+def _without_quotation(text: str) -> str:
+    """A reply without the words that it quotes, which some clients put before it (Matrix spec, 'Fallbacks')."""
+    lines = text.strip().splitlines()
+    while lines and lines[0].startswith(">"):
+        lines.pop(0)
+    return "\n".join(lines).strip()
+
+
+def _after(text: str, words: int) -> str:
+    """What stands after the first so many words, as it was written."""
+    ends = [match.end() for match in re.finditer(r"\w+", text)]
+    return text[ends[words - 1] :].strip(" \t\n,.;:!") if len(ends) >= words else ""
 
 
 # Fits a phone screen.
@@ -117,7 +131,7 @@ Tap a reaction under the page, or reply to it:
 ✅ accept · ❌ decline
 ☎️ call back · 🏁 close OUTCOME
 forward NAME · snooze 10 min
-In the room: oncall · take · give NAME"""
+In the room: oncall · take · !give NAME"""
 
 
 def help_line(state: PageState) -> str:
