@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -169,72 +169,104 @@ class Bells:
 async def _run_loops(
     house: House, bells: Bells, pulse: Pulse, inbox: IntakeStore, now: Callable[[], datetime]
 ) -> None:
-    database, keys = house.database, house.keys
     book = Rulebook.of(house.config)
 
     def decided() -> None:
         bells.deliver.ring()
         bells.escalate.ring()
 
-    dispatch = Dispatch(database, keys, inbox, lambda: book, now=now, wake=decided)
-    escalation = Escalation(database, keys, inbox, lambda: book, now=now, wake=bells.deliver.ring)
+    dispatch = Dispatch(house.database, house.keys, inbox, lambda: book, now=now, wake=decided)
+    escalation = Escalation(house.database, house.keys, inbox, lambda: book, now=now, wake=bells.deliver.ring)
     async with asyncio.TaskGroup() as group:
         # Pages are decided and climb while the homeserver is away, too.
         group.create_task(run_loop("dispatch", bells.dispatch, dispatch.step, pulse.beat))
         group.create_task(run_loop("escalate", bells.escalate, escalation.step, pulse.beat))
         await _start_when_there(house, pulse)
-        encryption = Encryption(
-            house.homeserver, house.machine, database, house.config.nightbell.encryption.trust, now
+        matrix = Matrix.of(house, now)
+        await matrix.sync.step(wait=False)
+        answers = Answers(
+            house.database, house.keys, inbox, matrix.courier, lambda: book, now=now, wake=decided
         )
-        rooms = Rooms(house.homeserver, database, now)
-        courier = MatrixCourier(
-            house.homeserver, database, encryption, rooms, partial(room_plan, house.config)
+        readiness = Readiness(
+            house.database, house.keys, matrix.courier, lambda: book, now=now, wake=bells.deliver.ring
         )
-        sync = Sync(house.homeserver, database, now)
-
-        async def readers_changed() -> None:
-            async with database.write() as connection:
-                await outbox.hasten(connection, now())
-            bells.readiness.ring()
-            bells.deliver.ring()
-
-        async def sync_step() -> float:
-            brought = await sync.step()
-            if brought.members:
-                encryption.forget_audiences()
-                await readers_changed()
-            if brought.keys:
-                bells.devices.ring()
-            if brought.words:
-                bells.answers.ring()
-            return 0
-
-        async def keys_came() -> None:
-            bells.answers.ring()
-            await readers_changed()
-
-        async def report(entry: Entry, reason: str) -> None:
-            if entry.destination == OPERATIONS:
-                log.error("operations_room_unreachable", reason=reason)
-                return
-            async with database.write() as connection:
-                text = f"⚠️ {entry.destination}: a message could not be delivered ({reason})"
-                await operations.tell(connection, keys, text, now(), page=entry.page)
-            decided()
-
-        devices = DeviceInbox(database, keys, encryption, now=now, keys_came=keys_came)
-        answers = Answers(database, keys, inbox, courier, lambda: book, now=now, wake=decided)
-        readiness = Readiness(database, keys, courier, lambda: book, now=now, wake=bells.deliver.ring)
         delivery = Delivery(
-            database, keys, courier, now=now, rooms_at_once=ROOMS_AT_ONCE, report=report, wake=decided
+            house.database,
+            house.keys,
+            matrix.courier,
+            now=now,
+            rooms_at_once=ROOMS_AT_ONCE,
+            report=partial(_report, house, now, decided),
+            wake=bells.deliver.ring,
         )
-        await sync.step(wait=False)
-        group.create_task(run_loop("sync", Wake(), sync_step, pulse.beat))
+        readers_changed = partial(_readers_changed, house, bells, now)
+        devices = DeviceInbox(
+            house.database, house.keys, matrix.encryption, now=now, keys_came=readers_changed
+        )
+        read = partial(_read, matrix, bells, readers_changed)
+        group.create_task(run_loop("sync", Wake(), read, pulse.beat))
         group.create_task(run_loop("devices", bells.devices, devices.step, pulse.beat))
         group.create_task(run_loop("answers", bells.answers, answers.step, pulse.beat))
         group.create_task(run_loop("readiness", bells.readiness, readiness.step, pulse.beat))
         group.create_task(run_loop("deliver", bells.deliver, partial(delivery.step, group), pulse.beat))
         log.info("bell_ready", bot=house.homeserver.bot, device=house.homeserver.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """The parts of the Matrix edge."""
+
+    sync: Sync
+    encryption: Encryption
+    rooms: Rooms
+    courier: MatrixCourier
+
+    @classmethod
+    def of(cls, house: House, now: Callable[[], datetime]) -> Matrix:
+        """Build them on an open house."""
+        trust = house.config.nightbell.encryption.trust
+        encryption = Encryption(house.homeserver, house.machine, house.database, trust, now)
+        rooms = Rooms(house.homeserver, house.database, now)
+        courier = MatrixCourier(
+            house.homeserver, house.database, encryption, rooms, partial(room_plan, house.config)
+        )
+        return cls(Sync(house.homeserver, house.database, now), encryption, rooms, courier)
+
+
+async def _read(matrix: Matrix, bells: Bells, readers_changed: Callable[[], Awaitable[None]]) -> float:
+    """Read once from the homeserver, and wake whom it concerns."""
+    brought = await matrix.sync.step()
+    if brought.members:
+        matrix.rooms.forget_members()
+        matrix.encryption.forget_audiences()
+        await readers_changed()
+    if brought.keys:
+        bells.devices.ring()
+    if brought.words:
+        bells.answers.ring()
+    return 0
+
+
+async def _readers_changed(house: House, bells: Bells, now: Callable[[], datetime]) -> None:
+    """Members or devices have changed: what nobody could read, or what could not be decrypted, may go on."""
+    async with house.database.write() as connection:
+        await outbox.hasten(connection, now())
+    bells.answers.ring()
+    bells.readiness.ring()
+    bells.deliver.ring()
+
+
+async def _report(
+    house: House, now: Callable[[], datetime], decided: Callable[[], None], entry: Entry, reason: str
+) -> None:
+    """Tell the operations room of a message that can't be delivered."""
+    if entry.destination == OPERATIONS:
+        log.error("operations_room_unreachable", reason=reason)
+        return
+    async with house.database.write() as connection:
+        text = f"⚠️ {entry.destination}: a message could not be delivered ({reason})"
+        await operations.tell(connection, house.keys, text, now(), page=entry.page)
+    decided()
 
 
 async def _until_stopped(work: Coroutine[None, None, None]) -> None:

@@ -17,14 +17,13 @@ from bridge.model.errors import UnreadableError
 from bridge.model.ids import RetentionClassId, UserId
 from bridge.model.page import Page
 from bridge.model.phi import Phi
-from bridge.model.priority import Priority
 from bridge.policy.commands import HELP, Command, NotUnderstood, Verb, parse, parse_reaction
 from bridge.policy.rendering import PageText, status_line
 from bridge.store import identities, matrix_inbox, outbox, pages
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
-from bridge.store.outbox import Purpose
+from bridge.store.outbox import Draft, Purpose
 
 BATCH = 50
 # Keys travel apart from messages and may come after them.
@@ -161,14 +160,8 @@ class Answers:
     ) -> None:
         now = self._now()
         html = escape(text).replace("\n", "<br>")
+        content = message(PageText(Phi(text), Phi(html), (to.sender,), notice=True))
+        key = await self._keys.new_data_key(connection, ANSWER_CLASS, now)
         await outbox.put(
-            connection,
-            destination=destination,
-            purpose=Purpose.ANSWER,
-            event_type="m.room.message",
-            content=message(PageText(Phi(text), Phi(html), (to.sender,), notice=True)),
-            key=await self._keys.new_data_key(connection, ANSWER_CLASS, now),
-            now=now,
-            urgency=Priority.URGENT.rank,
-            target_event=to.event,
+            connection, [Draft(destination, Purpose.ANSWER, content, key, target_event=to.event)], now
         )

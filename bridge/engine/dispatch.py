@@ -1,24 +1,28 @@
-"""From the inbox to pages: each event gets its decision, its page, its messages and its timer in one transaction."""
+"""From the inbox to pages: an event's decision, page, messages and timer are one transaction."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.engine import operations, page_message
-from bridge.engine.rulebook import Clock, CurrentRulebook, Rulebook
-from bridge.model.decision import Decision
+from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.model.event import IntakeEvent
+from bridge.model.ids import RetentionClassId
 from bridge.model.phi import Phi
 from bridge.policy import ladder
 from bridge.policy.rendering import render_move
 from bridge.policy.routing import route
-from bridge.store import pages
+from bridge.store import outbox, pages
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeRow, IntakeStore
 from bridge.store.keys import KeyRing
+from bridge.store.outbox import Draft
+from bridge.store.pages import Opening
+from bridge.vault import Key
 
 BATCH = 50
 QUOTED_CHARACTERS = 2_000  # of an unreadable request; the whole of it stays in the vault
@@ -47,49 +51,57 @@ class Dispatch:
         self._wake = wake
 
     async def step(self) -> float | None:
-        """Route what waits. Returns 0 if more may wait, else None."""
+        """Route what waits, all of it in one transaction. Returns 0 if more may wait, else None."""
         async with self._database.read() as connection:
             waiting = await self._inbox.waiting(connection, BATCH)
+        if not waiting:
+            return None
+        now = self._now()
+        work = _Work()
         for row in waiting:
-            async with self._database.write() as connection:
-                if row.event is not None:
-                    await self._route(connection, row, row.event)
-                else:
-                    await self._show(connection, row)
-                await self._inbox.mark_routed(connection, row.id)
-            self._wake()
+            if row.event is not None:
+                self._route(work, row, row.event, now)
+            else:
+                work.drafts.append(_shown(row))
+        async with self._database.write() as connection:
+            await self._keys.reclassify(connection, work.classes, now)
+            await pages.open_pages(connection, work.openings)
+            await outbox.put(connection, work.drafts, now)
+            await self._inbox.mark_routed(connection, [row.id for row in waiting])
+        self._wake()
+        for page in (opening.page for opening in work.openings):
+            log.info(
+                "page_opened", page=page.id, rule=page.rule, role=page.role, priority=page.priority.value
+            )
         return 0 if len(waiting) == BATCH else None
 
-    async def _route(self, connection: AsyncConnection, row: IntakeRow, event: IntakeEvent) -> None:
-        book, now = self._rulebook(), self._now()
+    def _route(self, work: _Work, row: IntakeRow, event: IntakeEvent, now: datetime) -> None:
+        book = self._rulebook()
         routing = route(book.router, event, now)
-        await self._keys.reclassify(connection, row.key.id, routing.primary.retention, now)
+        work.classes.append((row.key, routing.primary.retention))
         for decision in routing.all:
-            await self._open(connection, row, event, decision, book)
+            move = ladder.open_page(book.config, decision, now)
+            opening = pages.new_page(row.id, decision, move, now)
+            work.openings.append(opening)
+            work.drafts += page_message.post(book.config, opening.page, event, row.key, now)
+            if not move.notify:
+                text = render_move(book.config, opening.page, move, now).plain.reveal()
+                work.drafts.append(operations.notice(text, row.key, page=opening.page.id))
 
-    async def _open(
-        self,
-        connection: AsyncConnection,
-        row: IntakeRow,
-        event: IntakeEvent,
-        decision: Decision,
-        book: Rulebook,
-    ) -> None:
-        now = self._now()
-        move = ladder.open_page(book.config, decision, now)
-        page = await pages.open_page(connection, row.id, decision, move, now)
-        await page_message.post(connection, book.config, page, event, key=row.key, now=now)
-        if not move.notify:
-            text = render_move(book.config, page, move, now).plain.reveal()
-            await operations.tell(connection, self._keys, text, now, key=row.key, page=page.id)
-        log.info(
-            "page_opened", page=page.id, rule=decision.rule, role=page.role, priority=page.priority.value
-        )
 
-    async def _show(self, connection: AsyncConnection, row: IntakeRow) -> None:
-        assert row.raw is not None  # noqa: S101 - a row without an event has its raw request
-        raw = row.raw.reveal()
-        shown = raw.decode("utf-8", "replace")[:QUOTED_CHARACTERS]
-        text = f"{row.channel}: a request could not be read ({row.reason}). It is kept; {len(raw)} bytes:"
-        await operations.tell(connection, self._keys, text, self._now(), quoted=Phi(shown), key=row.key)
-        log.warning("request_unreadable", channel=row.channel, intake=row.id, reason=row.reason)
+@dataclass(slots=True)
+class _Work:
+    """What a batch of events becomes."""
+
+    classes: list[tuple[Key, RetentionClassId]] = field(default_factory=list)
+    openings: list[Opening] = field(default_factory=list)
+    drafts: list[Draft] = field(default_factory=list)
+
+
+def _shown(row: IntakeRow) -> Draft:
+    assert row.raw is not None  # noqa: S101 - a row without an event has its raw request
+    raw = row.raw.reveal()
+    shown = raw.decode("utf-8", "replace")[:QUOTED_CHARACTERS]
+    text = f"{row.channel}: a request could not be read ({row.reason}). It is kept; {len(raw)} bytes:"
+    log.warning("request_unreadable", channel=row.channel, intake=row.id, reason=row.reason)
+    return operations.notice(text, row.key, quoted=Phi(shown))

@@ -18,7 +18,7 @@ from bridge.store import outbox, pages
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
-from bridge.store.outbox import Purpose
+from bridge.store.outbox import Draft, Purpose
 from bridge.store.pages import DueTimer
 
 BATCH = 50
@@ -69,28 +69,22 @@ class Escalation:
         event, key = await self._inbox.event_of(connection, page.intake)
         text = render_move(config, page, move, now)
         if move.kind is StepKind.OPERATIONS or not move.notify:
-            await operations.tell(connection, self._keys, text.plain.reveal(), now, key=key, page=page.id)
+            drafts = [operations.notice(text.plain.reveal(), key, page=page.id)]
         else:
+            drafts = []
             destination = Destination(move.role)
-            posted = await outbox.messages_of(connection, page.id)
-            if destination not in posted:
+            main = (await outbox.messages_of(connection, page.id)).get(destination)
+            if main is None:
                 # Another role's room has not seen the page: it gets the whole of it, to edit like the first.
-                await page_message.post(
-                    connection, config, page, event, key=key, now=now, destination=destination
+                drafts = page_message.post(config, page, event, key, now, to=destination)
+                main = drafts[0].transaction
+            urgency = page.priority.rank
+            drafts.append(
+                Draft(
+                    destination, Purpose.NUDGE, message(text), key, urgency=urgency, page=page.id, target=main
                 )
-                posted = await outbox.messages_of(connection, page.id)
-            await outbox.put(
-                connection,
-                destination=destination,
-                purpose=Purpose.NUDGE,
-                event_type="m.room.message",
-                content=message(text),
-                key=key,
-                now=now,
-                urgency=page.priority.rank,
-                page=page.id,
-                target=posted[destination],
             )
+        await outbox.put(connection, drafts, now)
         await page_message.show(connection, self._inbox, config, page.id, now)
         log.info(
             "page_climbed",

@@ -17,45 +17,33 @@ from bridge.model.tap import Tap
 from bridge.policy.rendering import render
 from bridge.store import outbox, pages
 from bridge.store.inbox import IntakeStore
-from bridge.store.outbox import Purpose
+from bridge.store.outbox import Draft, Purpose
 from bridge.vault import Key
 
 
-async def post(
-    connection: AsyncConnection,
-    config: Config,
-    page: Page,
-    event: IntakeEvent,
-    *,
-    key: Key,
-    now: datetime,
-    destination: Destination | None = None,
-) -> None:
-    """Put the page's message for a room, its own role's by default, into the outbox, and a tap under it."""
-    destination = destination or Destination(page.role)
-    main = await outbox.put(
-        connection,
-        destination=destination,
-        purpose=Purpose.PAGE,
-        event_type="m.room.message",
-        content=message(render(config, page, event, now)),
-        key=key,
-        now=now,
+def post(
+    config: Config, page: Page, event: IntakeEvent, key: Key, now: datetime, *, to: Destination | None = None
+) -> list[Draft]:
+    """The page's message for a room, its own role's by default, and a tap to put under it."""
+    main = Draft(
+        to or Destination(page.role),
+        Purpose.PAGE,
+        message(render(config, page, event, now)),
+        key,
         urgency=page.priority.rank,
         page=page.id,
     )
-    await outbox.put(
-        connection,
-        destination=destination,
-        purpose=Purpose.SEED,
+    tap = Draft(
+        main.destination,
+        Purpose.SEED,
+        Phi(Tap.ACCEPT.value.encode()),
+        key,
         event_type="m.reaction",
-        content=Phi(Tap.ACCEPT.value.encode()),
-        key=key,
-        now=now,
         urgency=page.priority.rank,
         page=page.id,
-        target=main,
+        target=main.transaction,
     )
+    return [main, tap]
 
 
 async def show(
@@ -64,16 +52,11 @@ async def show(
     """Put edits of the page's messages, as the page now stands, into the outbox."""
     page = await pages.get_page(connection, page_id)
     event, key = await inbox.event_of(connection, page.intake)
-    for destination, main in (await outbox.messages_of(connection, page_id)).items():
-        await outbox.put(
-            connection,
-            destination=destination,
-            purpose=Purpose.STATUS,
-            event_type="m.room.message",
-            content=replacement(render(config, page, event, now)),
-            key=key,
-            now=now,
-            urgency=page.priority.rank,
-            page=page.id,
-            target=main,
+    content = replacement(render(config, page, event, now))
+    edits = [
+        Draft(
+            destination, Purpose.STATUS, content, key, urgency=page.priority.rank, page=page.id, target=main
         )
+        for destination, main in (await outbox.messages_of(connection, page_id)).items()
+    ]
+    await outbox.put(connection, edits, now)

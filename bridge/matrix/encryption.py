@@ -200,7 +200,7 @@ class Encryption:
         if checked and (checked.session, checked.generation) == (present, generation) and not retry_due:
             return checked.session
         audience = await self._audience(room)
-        if not any(device.user_id in audience.joined for device in audience.entitled):
+        if not any(UserId(device.user_id) in audience.joined for device in audience.entitled):
             message = f"nobody in {room} has a device that may read it ({_reasons(audience)})"
             raise EncryptionUnavailableError(message)
         if present is not None and not retry_due:

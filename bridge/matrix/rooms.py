@@ -47,6 +47,11 @@ class Rooms:
         self._lock = asyncio.Lock()
         self._rooms: dict[str, RoomId] | None = None
         self._refused: set[tuple[RoomId, UserId]] = set()
+        self._fitted: dict[RoomId, frozenset[UserId]] = {}
+
+    def forget_members(self) -> None:
+        """Memberships have changed: compare every room's with its plan before its next use."""
+        self._fitted.clear()
 
     async def ensure(self, plan: RoomPlan) -> RoomId:
         """The room of a plan, with the plan's members invited and everybody else removed. Raises HomeserverError."""
@@ -57,7 +62,9 @@ class Rooms:
                 if room is None:
                     room = await self._create(plan)
                 await self._keep(plan.destination, room)
-        await self._fit_members(room, plan.members)
+        if self._fitted.get(room) != plan.members:
+            await self._fit_members(room, plan.members)
+            self._fitted[room] = plan.members
         return room
 
     async def _find(self, destination: Destination) -> RoomId | None:

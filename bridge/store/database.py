@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -23,6 +25,18 @@ from bridge.model.errors import NightbellError, StoreUnavailableError
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_SECONDS = 10
 READ_ONLY = "nightbell_read_only"
+
+# What a statement does wrong. Any other error is the database's: away, starting, full, read-only, broken.
+FAULTS_OF_OURS = (IntegrityError, ProgrammingError, DataError)
+# While it connects, SQLAlchemy lets the drivers' own errors through.
+FAULTS = (
+    DBAPIError,
+    PoolTimeoutError,
+    sqlite3.Error,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+)
 
 
 class SchemaTooNewError(NightbellError):
@@ -46,48 +60,46 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """One transaction, committed on leaving. Raises StoreUnavailableError if the database can't take it."""
-        try:
+        with _unavailable("did not take a write"):
             if not self.is_sqlite:
                 async with self.engine.begin() as connection:
                     yield connection
                 return
             async with self._turn, self.engine.begin() as connection:
                 yield connection
-        except (DBAPIError, PoolTimeoutError, OSError) as error:
-            if isinstance(error, DBAPIError) and not _is_operational(error):
-                raise
-            message = (
-                f"the database did not take a write ({type(error).__name__}); check its disk and that it runs"
-            )
-            raise StoreUnavailableError(message) from None
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for reading."""
-        try:
+        """A connection for reading. Raises StoreUnavailableError if the database does not answer."""
+        with _unavailable("does not answer"):
             async with self.engine.connect() as connection:
                 await connection.execution_options(**{READ_ONLY: True})
                 yield connection
-        except (PoolTimeoutError, OSError) as error:
-            message = f"the database does not answer ({type(error).__name__}); check that it runs"
-            raise StoreUnavailableError(message) from None
 
     async def migrate(self) -> None:
         """Bring the schema up to date. Raises SchemaTooNewError for a database of a later version."""
-        if self.is_sqlite:
-            path = self.engine.url.database
-            if path and path != ":memory:":
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-        async with self.engine.begin() as connection:
-            await connection.run_sync(_upgrade)
+        with _unavailable("can't be opened"):
+            if self.is_sqlite:
+                path = self.engine.url.database
+                if path and path != ":memory:":
+                    Path(path).parent.mkdir(parents=True, exist_ok=True)
+            async with self.engine.begin() as connection:
+                await connection.run_sync(_upgrade)
 
     async def close(self) -> None:
         """Give back every connection."""
         await self.engine.dispose()
 
 
-def _is_operational(error: DBAPIError) -> bool:
-    return error.connection_invalidated or type(error).__name__ in ("OperationalError", "InterfaceError")
+@contextmanager
+def _unavailable(what: str) -> Iterator[None]:
+    try:
+        yield
+    except FAULTS_OF_OURS:
+        raise
+    except FAULTS as error:
+        message = f"the database {what} ({type(error).__name__}); check its disk and that it runs"
+        raise StoreUnavailableError(message) from None
 
 
 def _create_engine(url: str) -> AsyncEngine:
@@ -96,6 +108,7 @@ def _create_engine(url: str) -> AsyncEngine:
         engine = create_async_engine(
             url.replace("sqlite://", "sqlite+aiosqlite://", 1),
             hide_parameters=True,
+            pool_reset_on_return=None,  # `write` ends each transaction itself, and `read` begins none
             connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
         )
         event.listen(engine.sync_engine, "connect", _configure_sqlite)
@@ -127,9 +140,10 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    # A transaction that will write says so at once: one that finds out later can't wait for its turn.
-    reads_only = connection.get_execution_options().get(READ_ONLY)
-    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+    # A transaction that will write says so at once: one that finds out later can't wait for its turn. A read
+    # needs none: each of its statements sees one state of the database, and every BEGIN is a trip to a thread.
+    if not connection.get_execution_options().get(READ_ONLY):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _alembic_config(connection: Connection) -> AlembicConfig:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, Select, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,8 +19,8 @@ from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
 from bridge.store.database import Database
 from bridge.store.keys import INTAKE_CLASS, KeyRing
-from bridge.store.tables import intake
-from bridge.vault import Key
+from bridge.store.tables import data_key, day_key, intake
+from bridge.vault import Key, KeyDestroyedError
 
 CONFLICT_RETRIES = 3
 
@@ -37,8 +38,24 @@ class IntakeRow:
     reason: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A request that waits for the commit it is part of."""
+
+    channel: ChannelId
+    mac: bytes
+    content: Phi[bytes]
+    kind: str | None
+    reason: str | None
+    receipt: asyncio.Future[Receipt]
+
+
 class IntakeStore:
-    """The inbox's rows; implements `bridge.model.doors.Inbox`."""
+    """The inbox's rows; implements `bridge.model.doors.Inbox`.
+
+    Requests that come while a commit is under way are committed together by the next one: a burst costs a few
+    transactions, and each request is still answered only after its own row is on disk.
+    """
 
     def __init__(
         self, database: Database, keys: KeyRing, now: Callable[[], datetime], wake: Callable[[], None]
@@ -47,6 +64,8 @@ class IntakeStore:
         self._keys = keys
         self._now = now
         self._wake = wake
+        self._wanted: list[_Wanted] = []
+        self._committing = asyncio.Lock()
 
     async def accept(self, event: IntakeEvent) -> Receipt:
         """Commit an event, once for each (channel, key). Raises StoreUnavailableError if it was not committed."""
@@ -61,63 +80,85 @@ class IntakeStore:
     async def _keep(
         self, channel: ChannelId, mac: bytes, content: Phi[bytes], *, kind: str | None, reason: str | None
     ) -> Receipt:
-        for attempt in range(CONFLICT_RETRIES):
-            try:
-                receipt = await self._keep_once(channel, mac, content, kind, reason)
-            except IntegrityError:
-                # On PostgreSQL another node took the same event, or made the same day's key, between our look
-                # and our insert: the next look finds its row.
-                if attempt == CONFLICT_RETRIES - 1:
-                    raise
-            else:
-                break
-        if not receipt.duplicate:
-            self._wake()
-        return receipt
+        receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        wanted = _Wanted(channel, mac, content, kind, reason, receipt)
+        self._wanted.append(wanted)
+        try:
+            async with self._committing:
+                if not receipt.done():
+                    await self._commit_all()
+            return await receipt
+        finally:
+            if wanted in self._wanted:
+                self._wanted.remove(wanted)
 
-    async def _keep_once(
-        self, channel: ChannelId, mac: bytes, content: Phi[bytes], kind: str | None, reason: str | None
-    ) -> Receipt:
+    async def _commit_all(self) -> None:
+        together = list(self._wanted)
+        try:
+            for attempt in range(CONFLICT_RETRIES):
+                try:
+                    receipts = await self._commit(together)
+                    break
+                except IntegrityError:
+                    # On PostgreSQL another node took the same event, or made the same day's key, between our
+                    # look and our insert: the next look finds its row.
+                    if attempt == CONFLICT_RETRIES - 1:
+                        raise
+        except Exception as error:  # noqa: BLE001 - each request raises it for itself
+            for wanted in together:
+                if not wanted.receipt.done():
+                    wanted.receipt.set_exception(error)
+        else:
+            for wanted, receipt in zip(together, receipts, strict=True):
+                if not wanted.receipt.done():
+                    wanted.receipt.set_result(receipt)
+            self._wake()
+        self._wanted = [wanted for wanted in self._wanted if not wanted.receipt.done()]
+
+    async def _commit(self, together: Sequence[_Wanted]) -> list[Receipt]:
         async with self._database.write() as connection:
-            known = await _find(connection, channel, mac)
-            if known is not None:
-                return Receipt(known, duplicate=True)
-            intake_id = IntakeId(uuid4().hex)
+            query = select(intake.c.channel, intake.c.key_mac, intake.c.id)
+            query = query.where(intake.c.key_mac.in_([wanted.mac for wanted in together]))
+            known = {(row.channel, row.key_mac): row.id for row in (await connection.execute(query)).all()}
+            fresh: dict[tuple[str, bytes], _Wanted] = {}
+            for wanted in together:
+                if (wanted.channel, wanted.mac) not in known:
+                    fresh.setdefault((wanted.channel, wanted.mac), wanted)
             now = self._now()
-            key = await self._keys.new_data_key(connection, INTAKE_CLASS, now)
-            await connection.execute(
-                insert(intake).values(
-                    id=intake_id,
-                    channel=channel,
-                    key_mac=mac,
-                    kind=kind,
-                    unreadable=reason,
-                    data_key=key.id,
-                    sealed=key.seal(content, f"intake {intake_id}"),
-                    received_at=now,
-                    state="todo",
-                )
-            )
-        return Receipt(intake_id, duplicate=False)
+            rows: list[dict[str, Any]] = []
+            if fresh:
+                keys = await self._keys.new_data_keys(connection, INTAKE_CLASS, now, len(fresh))
+                rows = [_row(wanted, key, now) for wanted, key in zip(fresh.values(), keys, strict=True)]
+                await connection.execute(insert(intake), rows)
+        made = {(row["channel"], row["key_mac"]): row["id"] for row in rows}
+        receipts = []
+        for wanted in together:
+            name = (wanted.channel, wanted.mac)
+            first = fresh.get(name) is wanted
+            receipts.append(Receipt(IntakeId(made.get(name) or known[name]), duplicate=not first))
+        return receipts
 
     async def waiting(self, connection: AsyncConnection, limit: int) -> list[IntakeRow]:
         """The oldest events that have no route yet."""
-        query = select(intake).where(intake.c.state == "todo").order_by(intake.c.seq).limit(limit)
-        return [await self._open(connection, row) for row in (await connection.execute(query)).all()]
+        query = _with_keys().where(intake.c.state == "todo").order_by(intake.c.seq).limit(limit)
+        return [self._open(row) for row in (await connection.execute(query)).all()]
 
     async def event_of(self, connection: AsyncConnection, intake_id: IntakeId) -> tuple[IntakeEvent, Key]:
         """The event of a page and its key. Raises KeyDestroyedError when retention has destroyed it."""
-        row = (await connection.execute(select(intake).where(intake.c.id == intake_id))).one()
-        opened = await self._open(connection, row)
+        row = (await connection.execute(_with_keys().where(intake.c.id == intake_id))).one_or_none()
+        if row is None:
+            message = f"the content of {intake_id} was destroyed"
+            raise KeyDestroyedError(message)
+        opened = self._open(row)
         assert opened.event is not None  # noqa: S101 - a page is only ever made of a readable event
         return opened.event, opened.key
 
-    async def mark_routed(self, connection: AsyncConnection, intake_id: IntakeId) -> None:
-        """The event has become its pages, in this same transaction."""
-        await connection.execute(update(intake).where(intake.c.id == intake_id).values(state="done"))
+    async def mark_routed(self, connection: AsyncConnection, intakes: Sequence[IntakeId]) -> None:
+        """The events have become their pages, in this same transaction."""
+        await connection.execute(update(intake).where(intake.c.id.in_(intakes)).values(state="done"))
 
-    async def _open(self, connection: AsyncConnection, row: Row[Any]) -> IntakeRow:
-        key = await self._keys.data_key(connection, row.data_key)
+    def _open(self, row: Row[Any]) -> IntakeRow:
+        key = self._keys.open_data_key(row.data_key, row.wrapped, row.day_id, row.day_wrapped)
         content = key.open(row.sealed, f"intake {row.id}")
         readable = row.unreadable is None
         return IntakeRow(
@@ -131,7 +172,26 @@ class IntakeStore:
         )
 
 
-async def _find(connection: AsyncConnection, channel: ChannelId, mac: bytes) -> IntakeId | None:
-    query = select(intake.c.id).where(intake.c.channel == channel, intake.c.key_mac == mac)
-    found = (await connection.execute(query)).scalar_one_or_none()
-    return None if found is None else IntakeId(found)
+def _with_keys() -> Select[Any]:
+    return (
+        select(
+            intake, data_key.c.wrapped, day_key.c.id.label("day_id"), day_key.c.wrapped.label("day_wrapped")
+        )
+        .join(data_key, data_key.c.id == intake.c.data_key)
+        .join(day_key, day_key.c.id == data_key.c.day_key)
+    )
+
+
+def _row(wanted: _Wanted, key: Key, now: datetime) -> dict[str, Any]:
+    intake_id = uuid4().hex
+    return {
+        "id": intake_id,
+        "channel": wanted.channel,
+        "key_mac": wanted.mac,
+        "kind": wanted.kind,
+        "unreadable": wanted.reason,
+        "data_key": key.id,
+        "sealed": key.seal(wanted.content, f"intake {intake_id}"),
+        "received_at": now,
+        "state": "todo",
+    }

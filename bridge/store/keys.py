@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import uuid4
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.ids import RetentionClassId
@@ -46,27 +46,20 @@ class KeyRing:
         self, connection: AsyncConnection, retention: RetentionClassId, now: datetime
     ) -> Key:
         """Make and keep a data key under the day's key of a retention class."""
+        return (await self.new_data_keys(connection, retention, now, 1))[0]
+
+    async def new_data_keys(
+        self, connection: AsyncConnection, retention: RetentionClassId, now: datetime, count: int
+    ) -> list[Key]:
+        """Make and keep several data keys at once."""
         day = await self._day_key(connection, retention, now)
-        key = new_key(uuid4().hex)
-        await connection.execute(insert(data_key).values(id=key.id, day_key=day.id, wrapped=day.wrap(key)))
-        return key
+        made = [new_key(uuid4().hex) for _ in range(count)]
+        rows = [{"id": key.id, "day_key": day.id, "wrapped": day.wrap(key)} for key in made]
+        await connection.execute(insert(data_key), rows)
+        return made
 
     async def data_key(self, connection: AsyncConnection, key_id: str) -> Key:
         """Open a data key. Raises KeyDestroyedError if retention destroyed it or its day."""
-        found = await self._find(connection, key_id)
-        return found.day.unwrap(key_id, found.wrapped)
-
-    async def reclassify(
-        self, connection: AsyncConnection, key_id: str, retention: RetentionClassId, now: datetime
-    ) -> None:
-        """Move a data key under another class's day key, since the route decided how long its content lives."""
-        key = await self.data_key(connection, key_id)
-        day = await self._day_key(connection, retention, now)
-        await connection.execute(
-            update(data_key).where(data_key.c.id == key_id).values(day_key=day.id, wrapped=day.wrap(key))
-        )
-
-    async def _find(self, connection: AsyncConnection, key_id: str) -> _Found:
         query = (
             select(data_key.c.wrapped, day_key.c.id, day_key.c.wrapped.label("day_wrapped"))
             .join(day_key, day_key.c.id == data_key.c.day_key)
@@ -76,7 +69,28 @@ class KeyRing:
         if row is None:
             message = f"the key {key_id} was destroyed with its content"
             raise KeyDestroyedError(message)
-        return _Found(self._open_day(row.id, row.day_wrapped), row.wrapped)
+        return self.open_data_key(key_id, row.wrapped, row.id, row.day_wrapped)
+
+    def open_data_key(self, key_id: str, wrapped: bytes, day_id: str, day_wrapped: bytes) -> Key:
+        """Open a data key from the columns of its row and its day's."""
+        return self._open_day(day_id, day_wrapped).unwrap(key_id, wrapped)
+
+    async def reclassify(
+        self,
+        connection: AsyncConnection,
+        keys: Sequence[tuple[Key, RetentionClassId]],
+        now: datetime,
+    ) -> None:
+        """Move data keys under other classes' day keys, since routes decided how long their content lives."""
+        days = {retention: await self._day_key(connection, retention, now) for _, retention in keys}
+        rows = [
+            {"key": key.id, "day": days[retention].id, "fresh": days[retention].wrap(key)}
+            for key, retention in keys
+        ]
+        if rows:
+            statement = update(data_key).where(data_key.c.id == bindparam("key"))
+            statement = statement.values(day_key=bindparam("day"), wrapped=bindparam("fresh"))
+            await connection.execute(statement, rows)
 
     def _open_day(self, key_id: str, wrapped: bytes) -> Key:
         if key_id not in self._day_keys:
@@ -100,9 +114,3 @@ class KeyRing:
         )
         # Not cached: the transaction may yet be rolled back, and then the row that a later one makes is the key.
         return key
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    day: Key
-    wrapped: bytes

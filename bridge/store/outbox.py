@@ -7,7 +7,8 @@ before it, so a room reads in the order of decisions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -19,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.model.doors import Destination, Envelope
 from bridge.model.ids import EventId, OutboxId, PageId, RoomId
 from bridge.model.phi import Phi
+from bridge.model.priority import Priority
 from bridge.store.tables import outbox
 from bridge.vault import Key
 
@@ -50,7 +52,7 @@ class Entry:
     destination: Destination
     purpose: Purpose
     event_type: str
-    target: OutboxId | None
+    target: str | None
     target_event: EventId | None
     data_key: str | None
     sealed: bytes | None
@@ -63,44 +65,46 @@ class Entry:
     error: str | None
 
 
-async def put(
-    connection: AsyncConnection,
-    *,
-    destination: Destination,
-    purpose: Purpose,
-    event_type: str,
-    content: Phi[bytes],
-    key: Key,
-    now: datetime,
-    urgency: int = 1,
-    page: PageId | None = None,
-    target: OutboxId | None = None,
-    target_event: EventId | None = None,
-) -> OutboxId:
-    """Add an entry, sealed under the key of the page or event that it speaks of."""
-    transaction = f"nb-{uuid4().hex}"
-    result = await connection.execute(
-        insert(outbox).values(
-            page=page,
-            destination=str(destination),
-            purpose=purpose.value,
-            event_type=event_type,
-            lane=purpose.lane,
-            urgency=urgency,
-            target=target,
-            target_event=target_event,
-            data_key=key.id,
-            sealed=key.seal(content, f"outbox {transaction}"),
-            txn_id=transaction,
-            state="todo",
-            attempts=0,
-            not_before=now,
-            created_at=now,
-        )
-    )
-    primary_key = result.inserted_primary_key
-    assert primary_key is not None  # noqa: S101 - an insert of one row always has one
-    return OutboxId(primary_key[0])
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message that has been decided. `target` is the transaction of the earlier draft that it edits or answers."""
+
+    destination: Destination
+    purpose: Purpose
+    content: Phi[bytes]
+    key: Key
+    event_type: str = "m.room.message"
+    urgency: int = Priority.URGENT.rank
+    page: PageId | None = None
+    target: str | None = None
+    target_event: EventId | None = None
+    transaction: str = field(default_factory=lambda: f"nb-{uuid4().hex}")
+
+
+async def put(connection: AsyncConnection, drafts: Sequence[Draft], now: datetime) -> None:
+    """Add drafts in their order, each sealed under the key of the page or event that it speaks of."""
+    rows = [
+        {
+            "page": draft.page,
+            "destination": str(draft.destination),
+            "purpose": draft.purpose.value,
+            "event_type": draft.event_type,
+            "lane": draft.purpose.lane,
+            "urgency": draft.urgency,
+            "target": draft.target,
+            "target_event": draft.target_event,
+            "data_key": draft.key.id,
+            "sealed": draft.key.seal(draft.content, f"outbox {draft.transaction}"),
+            "txn_id": draft.transaction,
+            "state": "todo",
+            "attempts": 0,
+            "not_before": now,
+            "created_at": now,
+        }
+        for draft in drafts
+    ]
+    if rows:
+        await connection.execute(insert(outbox), rows)
 
 
 async def busy_destinations(connection: AsyncConnection, now: datetime) -> list[Destination]:
@@ -126,22 +130,20 @@ async def head(connection: AsyncConnection, destination: Destination) -> Entry |
     return None if row is None else _entry(row)
 
 
-async def messages_of(connection: AsyncConnection, page: PageId) -> dict[Destination, OutboxId]:
-    """The entry of a page's message in each room that it was posted to."""
-    query = select(outbox.c.destination, outbox.c.id).where(
+async def messages_of(connection: AsyncConnection, page: PageId) -> dict[Destination, str]:
+    """The transaction of a page's message in each room that it was posted to."""
+    query = select(outbox.c.destination, outbox.c.txn_id).where(
         outbox.c.page == page, outbox.c.purpose == Purpose.PAGE.value
     )
     return {
-        Destination.parse(row.destination): OutboxId(row.id)
-        for row in (await connection.execute(query)).all()
+        Destination.parse(row.destination): str(row.txn_id) for row in (await connection.execute(query)).all()
     }
 
 
-async def event_of(connection: AsyncConnection, entry: OutboxId) -> EventId | None:
+async def event_of(connection: AsyncConnection, transaction: str) -> EventId | None:
     """The Matrix event that an entry became, or None if it never did."""
-    event = (
-        await connection.execute(select(outbox.c.event).where(outbox.c.id == entry))
-    ).scalar_one_or_none()
+    query = select(outbox.c.event).where(outbox.c.txn_id == transaction)
+    event = (await connection.execute(query)).scalar_one_or_none()
     return None if event is None else EventId(event)
 
 
@@ -229,7 +231,7 @@ def _entry(row: Row[Any]) -> Entry:
         destination=Destination.parse(row.destination),
         purpose=Purpose(row.purpose),
         event_type=row.event_type,
-        target=OutboxId(row.target) if row.target is not None else None,
+        target=row.target,
         target_event=EventId(row.target_event) if row.target_event else None,
         data_key=row.data_key,
         sealed=row.sealed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -41,32 +42,65 @@ class DueTimer:
     due_at: datetime
 
 
-async def open_page(
-    connection: AsyncConnection, intake: IntakeId, decision: Decision, move: Move, now: datetime
-) -> Page:
-    """Make the page of a decision, with the first step of its ladder taken and its timer set."""
-    page_id = PageId(uuid4().hex)
-    await connection.execute(
-        insert(page).values(
-            id=page_id,
-            intake=intake,
-            rule=decision.rule,
-            role=decision.role,
-            priority=decision.priority.value,
-            ladder=decision.ladder,
-            template=decision.template,
-            retention=decision.retention,
-            config_hash=decision.config_hash,
-            why=list(decision.why),
-            state=PageState.OPEN.value,
-            opened_at=now,
-            step=move.step,
-            notified=list(move.notify),
-        )
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A page that a decision has opened, and the first move of its ladder."""
+
+    page: Page
+    decision: Decision
+    move: Move
+
+
+def new_page(intake: IntakeId, decision: Decision, move: Move, now: datetime) -> Opening:
+    """The page of a decision, with the first step of its ladder taken. Nothing is stored yet."""
+    opened = Page(
+        id=PageId(uuid4().hex),
+        intake=intake,
+        rule=decision.rule,
+        role=decision.role,
+        priority=decision.priority,
+        ladder=decision.ladder,
+        template=decision.template,
+        retention=decision.retention,
+        config_hash=decision.config_hash,
+        state=PageState.OPEN,
+        opened_at=now,
+        step=move.step,
+        notified=move.notify,
     )
-    if move.next_due is not None:
-        await connection.execute(insert(timer).values(page=page_id, step=move.step + 1, due_at=move.next_due))
-    return await get_page(connection, page_id)
+    return Opening(opened, decision, move)
+
+
+async def open_pages(connection: AsyncConnection, openings: Sequence[Opening]) -> None:
+    """Store new pages and set their timers."""
+    rows = [
+        {
+            "id": opening.page.id,
+            "intake": opening.page.intake,
+            "rule": opening.page.rule,
+            "role": opening.page.role,
+            "priority": opening.page.priority.value,
+            "ladder": opening.page.ladder,
+            "template": opening.page.template,
+            "retention": opening.page.retention,
+            "config_hash": opening.page.config_hash,
+            "why": list(opening.decision.why),
+            "state": opening.page.state.value,
+            "opened_at": opening.page.opened_at,
+            "step": opening.page.step,
+            "notified": list(opening.page.notified),
+        }
+        for opening in openings
+    ]
+    timers = [
+        {"page": opening.page.id, "step": opening.move.step + 1, "due_at": opening.move.next_due}
+        for opening in openings
+        if opening.move.next_due is not None
+    ]
+    if rows:
+        await connection.execute(insert(page), rows)
+    if timers:
+        await connection.execute(insert(timer), timers)
 
 
 async def get_page(connection: AsyncConnection, page_id: PageId) -> Page:

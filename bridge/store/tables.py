@@ -149,7 +149,7 @@ outbox = Table(
     Column("event_type", Text, nullable=False),
     Column("lane", Integer, nullable=False),
     Column("urgency", Integer, nullable=False),
-    Column("target", BigInteger),
+    Column("target", Text),
     Column("target_event", Text),
     Column("data_key", Text),
     Column("sealed", LargeBinary),

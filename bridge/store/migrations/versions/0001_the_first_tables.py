@@ -184,7 +184,7 @@ def upgrade() -> None:
         sa.Column("event_type", sa.Text(), nullable=False),
         sa.Column("lane", sa.Integer(), nullable=False),
         sa.Column("urgency", sa.Integer(), nullable=False),
-        sa.Column("target", sa.BigInteger(), nullable=True),
+        sa.Column("target", sa.Text(), nullable=True),
         sa.Column("target_event", sa.Text(), nullable=True),
         sa.Column("data_key", sa.Text(), nullable=True),
         sa.Column("sealed", sa.LargeBinary(), nullable=True),
