@@ -7,6 +7,7 @@ import random
 import statistics
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -31,7 +32,7 @@ WORDS = ("chest pain", "fall", "fever", "dialysis", "seizure", "bleeding", "over
 
 
 def rule(number: int) -> dict[str, Any]:
-    """One of the kinds of rule that a hospital has: by line, by line and hour, by range, by caller, by word, by queue."""
+    """One of the kinds of rule that a hospital has: by line, hour, range, caller, word or queue."""
     line = f"+1555{number:07}"
     whens: tuple[dict[str, Any], ...] = (
         {"called": line},
@@ -89,26 +90,23 @@ def measured(
     return statistics.median(found), statistics.quantiles(found, n=100)[98]
 
 
-def main() -> None:
-    """Print the table. Exits with 1 if the median with 5,000 rules misses its goal."""
+def table() -> Table:
+    """Measure hospitals with few rules and with many."""
     chance = random.Random(1)  # noqa: S311 - the same events each time
-    table = Table("rules", "p50 µs", "p99 µs", "without index p50 µs", "check s", title="Routing, per event")
-    median = 0.0
+    found = Table("rules", "p50 µs", "p99 µs", "without index p50 µs", "check s", title="Routing, per event")
+    found.caption = f"goal: p50 under {GOAL_MICROSECONDS} µs with 5,000 rules"
     for rules in (10, 100, 1_000, 5_000):
         config = hospital(rules)
         router = compile_rules(config)
         asked = events(rules, chance)
-        median, worst = measured(lambda event, now, router=router: route(router, event, now), asked)
-        naive, _ = measured(lambda event, now, router=router: from_the_top(router, event, now), asked[:100])
+        median, worst = measured(partial(route, router), asked)
+        naive, _ = measured(partial(from_the_top, router), asked[:100])
         start = perf_counter()
         prove(config, datetime(2026, 11, 24, 12, tzinfo=UTC))
         proof = perf_counter() - start
-        table.add_row(f"{rules:,}", f"{median:.1f}", f"{worst:.1f}", f"{naive:.1f}", f"{proof:.1f}")
-    Console().print(table)
-    verdict = "met" if median < GOAL_MICROSECONDS else "missed"
-    print(f"Goal: under {GOAL_MICROSECONDS} µs at 5,000 rules: {verdict}")
-    raise SystemExit(median >= GOAL_MICROSECONDS)
+        found.add_row(f"{rules:,}", f"{median:.1f}", f"{worst:.1f}", f"{naive:.1f}", f"{proof:.1f}")
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    Console().print(table())

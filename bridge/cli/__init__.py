@@ -11,7 +11,10 @@ import typer
 # the function `call_back`.
 COMMANDS = {
     "run": ("bridge.cli.run", "Run the bridge."),
-    "check": ("bridge.cli.check", "Look for mistakes in the configuration."),
+    "check": ("bridge.cli.check", "Look for mistakes in the configuration, and for minutes without anybody."),
+    "explain": ("bridge.cli.explain", "Show what would happen to an event, step by step."),
+    "oncall": ("bridge.cli.oncall", "Show who holds which role."),
+    "calendar": ("bridge.cli.calendar", "Draw who holds which role in the coming days."),
     "registration": ("bridge.cli.registration", "Write the appservice registration, with fresh tokens."),
     "keygen": ("bridge.cli.keygen", "Print a fresh operator key."),
     "identity": ("bridge.cli.identity", "Create, recover or show the bot's encryption identity."),

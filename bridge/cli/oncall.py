@@ -1,0 +1,31 @@
+"""`nightbell oncall`: who holds which role."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
+from bridge.cli.moments import moment
+from bridge.policy.schedule import on_call
+from bridge.policy.summaries import on_call_line
+
+
+def oncall(
+    at: Annotated[
+        str | None, typer.Option(help="When, in local time: 2026-12-25 02:00. Now, if left out.")
+    ] = None,
+    config: ConfigDirectory = CONFIG,
+) -> None:
+    """Show who holds each role, until when, who then, and who is asked after them.
+
+    It reads the files; shifts that were taken or given by a command in a room are known to the running bridge.
+    """
+    loaded = load_or_exit(config)
+    when = moment(at, loaded.roster.time_zone)
+    for role in loaded.roster.roles:
+        typer.echo(on_call_line(loaded, role, when))
+        after = [loaded.roster.people[person].name for person in on_call(loaded, role, when)[1:]]
+        if after:
+            typer.echo(f"    after that: {', '.join(after)}")

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from bridge.cli import main
+from tests.policy.hospital import documents, role
+
+DAY = {"layers": [{"people": "ana", "only": {"hours": "00:00-23:50"}}]}
+TWILIO = {"type": "twilio", "auth_token": "env:TOKEN"}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return write(tmp_path)
+
+
+def write(directory: Path, **changes: Any) -> Path:
+    files = documents(**changes)
+    files["nightbell.yaml"] = files["nightbell.yaml"] | {"channels": {"sms": TWILIO}}
+    for name, value in files.items():
+        (directory / name).write_text(json.dumps(value, indent=1))
+    return directory
+
+
+def nightbell(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["nightbell", *arguments])
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_check_says_that_somebody_is_always_found(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nightbell(monkeypatch, "check", "--config", str(directory)) == 0
+    assert "somebody is always found" in capsys.readouterr().out
+
+
+def test_check_names_a_gap_and_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, roles={"switchboard": role(schedule=DAY)})
+    assert nightbell(monkeypatch, "check", "--config", str(tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/roles.yaml:" in said
+    assert 'role "switchboard" has nobody from' in said
+
+
+def test_check_reads_the_channels_own_sections(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = directory / "nightbell.yaml"
+    path.write_text(path.read_text().replace("auth_token", "auth_tocken"))
+    assert nightbell(monkeypatch, "check", "--config", str(directory)) == 1
+    assert 'unknown key "auth_tocken"; did you mean "auth_token"?' in capsys.readouterr().err
+
+
+def test_check_of_a_file_that_is_not_there_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nightbell(monkeypatch, "check", "--config", str(tmp_path)) == 1
+    assert "this file can't be read" in capsys.readouterr().err
+
+
+def test_explain_shows_the_rule_and_the_ladder_with_clock_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = [
+        {"id": "days", "when": {"called": "+1555*", "hours": "08:00-18:00"}, "then": {"role": "cardiology"}},
+        {"id": "nights", "when": {"called": "+15550100"}, "then": {"role": "cardiology", "priority": "stat"}},
+    ]
+    write(tmp_path, rules=rules)
+    arguments = ("--channel", "sms", "--to", "+1 555 0100", "--at", "2026-12-25 02:00")
+    assert nightbell(monkeypatch, "explain", "--config", str(tmp_path), *arguments) == 0
+    said = capsys.readouterr().out
+    assert "✗ rule days" in said
+    assert "time is not true (called true)" in said
+    assert "✓ rule nights" in said
+    assert "  02:01:00  again       Dr. Ana Meyer\n  02:02:00  next        Dr. Ben Meyer" in said
+
+
+def test_explain_of_an_unknown_channel_names_the_known_ones(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nightbell(monkeypatch, "explain", "--config", str(directory), "--channel", "smms") != 0
+    assert 'did you mean "sms"?' in " ".join(capsys.readouterr().err.split())
+
+
+def test_oncall_names_each_roles_holder_and_who_is_asked_after(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nightbell(monkeypatch, "oncall", "--config", str(directory), "--at", "2026-12-25 02:00") == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "Cardiology on call: Dr. Ana Meyer",
+        "    after that: Dr. Ben Meyer, Dr. Cleo Meyer, Dr. Dora Meyer",
+    ]
+
+
+def test_a_calendar_shows_the_shortest_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, roles={"cardiology": role(schedule=DAY)})
+    assert nightbell(monkeypatch, "calendar", "--config", str(tmp_path), "--days", "2") == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Cardiology"))
+    assert row.count("!") == 2
+
+
+def test_an_svg_calendar_has_a_red_block_for_each_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, roles={"cardiology": role("A & <B>", schedule=DAY)})
+    picture = tmp_path / "calendar.svg"
+    arguments = ("--at", "2026-10-24", "--days", "3", "--svg", str(picture))
+    assert nightbell(monkeypatch, "calendar", "--config", str(tmp_path), *arguments) == 0
+    blocks = ET.fromstring(picture.read_text()).iter("{http://www.w3.org/2000/svg}rect")  # noqa: S314 - ours
+    assert [block.get("fill") for block in blocks].count("#d00000") == 3
