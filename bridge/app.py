@@ -199,7 +199,7 @@ async def _run_loops(
             report=partial(_report, house, now, decided),
             wake=bells.deliver.ring,
         )
-        readers_changed = partial(_readers_changed, house, bells, now)
+        readers_changed = partial(_readers_changed, delivery, bells)
         devices = DeviceInbox(
             house.database, house.keys, matrix.encryption, now=now, keys_came=readers_changed
         )
@@ -247,13 +247,11 @@ async def _read(matrix: Matrix, bells: Bells, readers_changed: Callable[[], Awai
     return 0
 
 
-async def _readers_changed(house: House, bells: Bells, now: Callable[[], datetime]) -> None:
+async def _readers_changed(delivery: Delivery, bells: Bells) -> None:
     """Members or devices have changed: what nobody could read, or what could not be decrypted, may go on."""
-    async with house.database.write() as connection:
-        await outbox.hasten(connection, now())
     bells.answers.ring()
     bells.readiness.ring()
-    bells.deliver.ring()
+    await delivery.hasten()
 
 
 async def _report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import typer
@@ -19,6 +20,8 @@ def run(config: ConfigDirectory = Path("config")) -> None:
     try:
         loaded = load(config)
         configure_logging(loaded.nightbell.logging.level, loaded.nightbell.logging.format)
+        # SQLite answers from a thread; by default that thread may wait 5 ms for its turn to hand an answer over.
+        sys.setswitchinterval(0.0005)
         asyncio.run(app.run(loaded))
     except* (ConfigError, NightbellError, OSError) as errors:
         for error in _leaves(errors):

@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.doors import Courier, Destination, Envelope
 from bridge.model.errors import EncryptionUnavailableError, HomeserverError
-from bridge.model.ids import EventId, RoomId
+from bridge.model.ids import EventId, OutboxId, RoomId
 from bridge.model.phi import Phi
 from bridge.model.tap import Tap
 from bridge.store import outbox, pages
@@ -24,6 +25,8 @@ from bridge.vault import KeyDestroyedError
 FIRST_PAUSE = timedelta(milliseconds=250)
 LONGEST_PAUSE = timedelta(seconds=5)  # an outage ends when it ends; a page waits for it no longer than this
 UNREADABLE_PAUSE = timedelta(seconds=5)  # a member or device that can read is noticed sooner
+OVERLAP = 1_000  # entries that may be committed after later ones, where a database has several writers
+FULL_LOOK = timedelta(seconds=5)
 JOINING_GRACE = timedelta(seconds=3)  # an invited member's client or homeserver may be about to join
 
 log = structlog.get_logger(__name__)
@@ -48,21 +51,42 @@ class Delivery:
         self._courier = courier
         self._now = now
         self._free = asyncio.Semaphore(rooms_at_once)
-        self._busy: set[Destination] = set()
         self._report = report
         self._wake = wake
+        self._busy: set[Destination] = set()
+        self._resume: dict[Destination, datetime] = {}
+        self._seen = OutboxId(0)
+        self._full_look_at: datetime | None = None
 
     async def step(self, group: asyncio.TaskGroup) -> float | None:
-        """Start a task for every room that has something to send and none at work. Returns when to look again."""
+        """Start a task for every room that has something to send and none at work. Returns when to look again.
+
+        Between two looks at the whole outbox only its newest entries are looked at, so that a long backlog does
+        not slow the next page down.
+        """
         now = self._now()
+        everything = self._full_look_at is None or now >= self._full_look_at
         async with self._database.read() as connection:
-            waiting = await outbox.busy_destinations(connection, now)
-            later = await outbox.next_attempt(connection, now)
-        for destination in waiting:
-            if destination not in self._busy:
+            after = OutboxId(0 if everything else max(0, self._seen - OVERLAP))
+            found, self._seen = await outbox.destinations(connection, after)
+        if everything:
+            self._full_look_at = now + FULL_LOOK
+        resumed = [destination for destination, moment in self._resume.items() if moment <= now]
+        for destination in dict.fromkeys([*found, *resumed]):
+            if destination not in self._busy and self._resume.get(destination, now) <= now:
+                self._resume.pop(destination, None)
                 self._busy.add(destination)
                 group.create_task(self._drain(destination), name=f"deliver {destination}")
-        return None if later is None else max(0.0, (later - now).total_seconds())
+        pauses = [(moment - now).total_seconds() for moment in self._resume.values()]
+        return max(0.0, min(pauses)) if pauses else None
+
+    async def hasten(self) -> None:
+        """Try what was postponed at once: members or devices have changed, or the homeserver is back."""
+        async with self._database.write() as connection:
+            await outbox.hasten(connection, self._now())
+        self._resume.clear()
+        self._full_look_at = None
+        self._wake()
 
     async def _drain(self, destination: Destination) -> None:
         try:
@@ -71,6 +95,7 @@ class Delivery:
                     pass
         except Exception as error:
             log.exception("delivery_crashed", destination=str(destination), error=type(error).__name__)
+            self._resume[destination] = self._now() + LONGEST_PAUSE
         finally:
             self._busy.discard(destination)
             self._wake()
@@ -79,7 +104,10 @@ class Delivery:
         """Send one entry. False when the room has nothing more, or must wait."""
         async with self._database.read() as connection:
             entry = await outbox.head(connection, destination)
-        if entry is None or entry.not_before > self._now():
+        if entry is None:
+            return False
+        if entry.not_before > self._now():
+            self._resume[destination] = entry.not_before
             return False
         try:
             envelope = entry.envelope or await self._encrypt(entry)
@@ -90,7 +118,7 @@ class Delivery:
             if not error.retry:
                 await self._give_up(entry, str(error))
                 return True
-            await self._postpone(entry, str(error))
+            await self._homeserver_away(entry, str(error))
             return False
         except EncryptionUnavailableError as error:
             await self._unreadable(entry, str(error))
@@ -115,7 +143,7 @@ class Delivery:
             await outbox.keep_envelope(connection, entry.id, envelope)
         return envelope
 
-    async def _open(self, connection: Any, entry: Entry) -> Phi[bytes]:
+    async def _open(self, connection: AsyncConnection, entry: Entry) -> Phi[bytes]:
         assert entry.data_key is not None  # noqa: S101 - a `todo` entry has its sealed content
         assert entry.sealed is not None  # noqa: S101
         key = await self._keys.data_key(connection, entry.data_key)
@@ -147,11 +175,11 @@ class Delivery:
             readers=len(readers),
         )
 
-    async def _postpone(self, entry: Entry, reason: str) -> None:
+    async def _homeserver_away(self, entry: Entry, reason: str) -> None:
         pause = min(FIRST_PAUSE * 2 ** min(entry.attempts, 10), LONGEST_PAUSE)
         log.warning("send_postponed", outbox=entry.id, reason=reason, seconds=pause.total_seconds())
         async with self._database.write() as connection:
-            await outbox.postpone(connection, entry.id, self._now() + pause, reason)
+            await self._postpone(connection, entry, pause, reason)
 
     async def _unreadable(self, entry: Entry, reason: str) -> None:
         """Nobody in the room could read it: it is kept back, and its page climbs at once."""
@@ -159,14 +187,21 @@ class Delivery:
         grace = entry.created_at + JOINING_GRACE - now
         if grace > timedelta(0):
             async with self._database.write() as connection:
-                await outbox.postpone(connection, entry.id, now + grace, "waits for somebody to join")
+                await self._postpone(connection, entry, grace, "waits for somebody to join")
             return
         async with self._database.write() as connection:
-            await outbox.postpone(connection, entry.id, now + UNREADABLE_PAUSE, reason)
+            await self._postpone(connection, entry, UNREADABLE_PAUSE, reason)
             if entry.page is not None:
                 await pages.hurry(connection, entry.page, now)
         if entry.error != reason:
             await self._report(entry, reason)
+
+    async def _postpone(
+        self, connection: AsyncConnection, entry: Entry, pause: timedelta, reason: str
+    ) -> None:
+        until = self._now() + pause
+        await outbox.postpone(connection, entry.id, until, reason)
+        self._resume[entry.destination] = until
 
     async def _give_up(self, entry: Entry, reason: str) -> None:
         async with self._database.write() as connection:

@@ -108,6 +108,8 @@ def _create_engine(url: str) -> AsyncEngine:
         engine = create_async_engine(
             url.replace("sqlite://", "sqlite+aiosqlite://", 1),
             hide_parameters=True,
+            pool_size=8,
+            max_overflow=0,  # a connection is a thread; beyond a few they only wait for each other
             pool_reset_on_return=None,  # `write` ends each transaction itself, and `read` begins none
             connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
         )

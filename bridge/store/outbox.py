@@ -107,15 +107,17 @@ async def put(connection: AsyncConnection, drafts: Sequence[Draft], now: datetim
         await connection.execute(insert(outbox), rows)
 
 
-async def busy_destinations(connection: AsyncConnection, now: datetime) -> list[Destination]:
-    """Destinations with something to send, the most urgent and then the oldest first."""
+async def destinations(connection: AsyncConnection, after: OutboxId) -> tuple[list[Destination], OutboxId]:
+    """Where entries later than `after` wait to go, the most urgent and then the oldest first; and the last entry."""
+    last = (await connection.execute(select(func.max(outbox.c.id)))).scalar_one_or_none() or 0
     query = (
         select(outbox.c.destination)
-        .where(outbox.c.state.in_(WAITING), outbox.c.not_before <= now)
+        .where(outbox.c.state.in_(WAITING), outbox.c.id > after)
         .group_by(outbox.c.destination)
         .order_by(func.min(outbox.c.urgency), func.min(outbox.c.id))
     )
-    return [Destination.parse(name) for name in (await connection.execute(query)).scalars()]
+    found = [Destination.parse(name) for name in (await connection.execute(query)).scalars()]
+    return found, OutboxId(last)
 
 
 async def head(connection: AsyncConnection, destination: Destination) -> Entry | None:
@@ -204,15 +206,6 @@ async def hasten(connection: AsyncConnection, now: datetime) -> None:
     await connection.execute(
         update(outbox).where(outbox.c.state.in_(WAITING), outbox.c.not_before > now).values(not_before=now)
     )
-
-
-async def next_attempt(connection: AsyncConnection, now: datetime) -> datetime | None:
-    """When the earliest postponed entry wants to be tried again."""
-    query = select(func.min(outbox.c.not_before)).where(
-        outbox.c.state.in_(WAITING), outbox.c.not_before > now
-    )
-    moment: datetime | None = (await connection.execute(query)).scalar_one_or_none()
-    return moment
 
 
 async def depth(connection: AsyncConnection) -> int:
