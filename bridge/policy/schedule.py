@@ -17,6 +17,9 @@ from bridge.policy.calendars import calendar_spans
 from bridge.policy.rotation import hand_off_index, hand_offs
 from bridge.policy.times import Span, holds, instant, spans
 
+# How long before a hand-over the incoming person joins and is looked at.
+BEFORE_HAND_OVER = timedelta(minutes=30)
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -182,6 +185,26 @@ def _layer_edges(layer: Layer, zone: ZoneInfo, config: Config, within: Span) -> 
     if layer.calendar is not None:
         for span, _ in calendar_spans(config, layer.calendar, zone, within.start, within.until):
             yield from (span.start, span.until)
+
+
+def room_members(
+    config: Config, role: RoleId, at: datetime, changes: Iterable[Change] = ()
+) -> tuple[PersonId, ...]:
+    """Who should be in a role's room: all its people, or, if its membership follows the shift, who is on duty.
+
+    On duty are those whom the schedule names, the backup, and whoever takes over in the next half hour, so that
+    their devices have the room's keys before the first page.
+    """
+    of = config.roster.roles[role]
+    backup = (of.backup,) if of.backup is not None else ()
+    changes = tuple(changes)
+    if of.room.members == "roster":
+        taken = (
+            change.holder for change in changes if change.role == role and change.start <= at < change.until
+        )
+        return tuple(dict.fromkeys((*config.roster.persons(of.members), *backup, *taken)))
+    present = (holders(config, role, moment, changes) for moment in (at, at + BEFORE_HAND_OVER))
+    return tuple(dict.fromkeys((*(person for people in present for person in people), *backup)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from bridge.policy.schedule import (
     holders,
     next_hand_over,
     on_call,
+    room_members,
     shift_at,
     shifts,
 )
@@ -188,6 +189,19 @@ def test_layers_for_hours_that_meet_are_double_cover() -> None:
 
 def test_a_net_below_is_no_double_cover() -> None:
     assert double_cover(scheduled(NIGHTS, ALWAYS), CARDIOLOGY, NOON, NOON + timedelta(days=30)) == ()
+
+
+def test_all_members_and_the_backup_are_in_the_room() -> None:
+    config = scheduled(WEEKLY, members=["ana", "ben", "cleo"], backup="dora")
+    assert room_members(config, CARDIOLOGY, NOON) == (ANA, BEN, CLEO, DORA)
+
+
+@pytest.mark.parametrize(("at", "people"), [("2026-01-12 07:29", (ANA,)), ("2026-01-12 07:30", (ANA, BEN))])
+def test_where_membership_follows_the_shift_the_next_one_joins_half_an_hour_before(
+    at: str, people: tuple[PersonId, ...]
+) -> None:
+    config = scheduled(WEEKLY, room={"name": "Cardiology on call", "members": "on_duty"})
+    assert room_members(config, CARDIOLOGY, local(at)) == people
 
 
 # ----------------------------------------------------------------------------------------- properties
