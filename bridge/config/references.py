@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from bridge.config.ladders import LadderChoice
 from bridge.config.nightbell import NightbellConfig
 from bridge.config.problems import Problem, did_you_mean
 from bridge.config.retention import RetentionConfig
@@ -115,12 +116,16 @@ def _in_roster(roster: Roster, names: Names) -> Iterator[Problem]:
         yield from names.check("person or group", (*here, "members"), *role.members)
         yield from names.check("person", (*here, "backup"), role.backup)
         yield from names.check("room", (*here, "stat_room"), role.stat_room)
-        if isinstance(role.ladder, dict):
-            for priority, ladder in role.ladder.items():
-                yield from names.check("ladder", (*here, "ladder", priority), ladder)
-        else:
-            yield from names.check("ladder", (*here, "ladder"), role.ladder)
+        yield from _in_choice(role.ladder, (*here, "ladder"), names)
         yield from _in_schedule(role.schedule, (*here, "schedule"), names)
+
+
+def _in_choice(choice: LadderChoice | None, here: Path, names: Names) -> Iterator[Problem]:
+    if isinstance(choice, dict):
+        for priority, ladder in choice.items():
+            yield from names.check("ladder", (*here, priority), ladder)
+    else:
+        yield from names.check("ladder", here, choice)
 
 
 def _in_schedule(schedule: Schedule, here: Path, names: Names) -> Iterator[Problem]:
@@ -138,7 +143,7 @@ def _in_schedule(schedule: Schedule, here: Path, names: Names) -> Iterator[Probl
 
 
 def _in_routing(routing: RoutingConfig, names: Names) -> Iterator[Problem]:
-    yield from names.check("ladder", ("defaults", "ladder"), routing.defaults.ladder)
+    yield from _in_choice(routing.defaults.ladder, ("defaults", "ladder"), names)
     yield from names.check("template", ("defaults", "template"), routing.defaults.template)
     yield from names.check("retention class", ("defaults", "retention"), routing.defaults.retention)
     yield from names.check("quiet hours", ("defaults", "quiet_hours"), routing.defaults.quiet_hours)

@@ -11,6 +11,7 @@ import holidays as holiday_library
 from dateutil.rrule import rrulestr
 from pydantic import BeforeValidator, Field, model_validator
 
+from bridge.config.ladders import LadderChoice
 from bridge.config.times import Times
 from bridge.config.values import (
     Day,
@@ -21,10 +22,8 @@ from bridge.config.values import (
     Zone,
     one_or_more,
     parse_date,
-    parse_duration,
 )
-from bridge.model.ids import LadderId, PersonId, RoleId, UserId
-from bridge.model.priority import Priority
+from bridge.model.ids import PersonId, RoleId, UserId
 
 Names = Annotated[tuple[str, ...], one_or_more]
 
@@ -65,22 +64,16 @@ class Person(Section):
     leave: tuple[Leave, ...] = ()
 
 
-def _interval(value: Any) -> str:
-    text = str(value).strip()
-    try:
-        long_enough = text.startswith("RRULE:") or interval_of(text) >= timedelta(hours=1)
-        if text.startswith("RRULE:"):
-            rrulestr(text)
-    except (ValueError, TypeError):
-        long_enough = False
-    if not long_enough:
-        raise ValueError("should be a day, week, 2 weeks, 12 hours, or an RRULE:... of RFC 5545")
-    return text
+_EVERY = re.compile(r"(?:(\d+)\s+)?(hour|day|week)s?")
 
 
 def interval_of(text: str) -> timedelta:
     """The length of `day`, `2 weeks`, `12 hours`. Raises `ValueError`."""
-    return parse_duration(text if text[:1].isdigit() else f"1 {text}")
+    match = _EVERY.fullmatch(text)
+    count = int(match[1] or 1) if match else 0
+    if match is None or count == 0:
+        raise ValueError("should be a day, week, 2 weeks, 12 hours, or an RRULE:... of RFC 5545")
+    return count * timedelta(**{f"{match[2]}s": 1})
 
 
 class HandOff(Section):
@@ -89,8 +82,21 @@ class HandOff(Section):
     The first person of the list begins at `from`; before it, the rotation has nobody.
     """
 
-    every: Annotated[str, BeforeValidator(_interval)]
+    every: str
     start: LocalTime = Field(alias="from")
+
+    @model_validator(mode="after")
+    def _recurs(self) -> Self:
+        if not self.every.startswith("RRULE:"):
+            interval_of(self.every)
+        elif re.search("FREQ=(MINUTE|SECOND)LY", self.every):
+            raise ValueError("hands off more often than every hour")
+        else:
+            try:
+                rrulestr(self.every, dtstart=self.start)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"has a recurrence that RFC 5545 does not know: {error}") from None
+        return self
 
 
 class Layer(Section):
@@ -147,9 +153,6 @@ class NamedRoom(Section):
 
     name: str
     members: Names = Field(min_length=1)
-
-
-LadderChoice = LadderId | dict[Priority, LadderId]
 
 
 class Role(Section):

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from bridge.config.ladders import Ladder, LadderChoice, chosen
 from bridge.config.times import Clocks, Dates, Hours, Times
 from bridge.config.values import Duration, Section, Zone, one_or_more
-from bridge.model.decision import StepKind
 from bridge.model.event import EventKind
 from bridge.model.ids import ChannelId, LadderId, PersonId, RetentionClassId, RoleId, RuleId, TemplateId
 from bridge.model.priority import Priority
@@ -132,54 +132,18 @@ class Defaults(Section):
     """What holds where neither a rule nor a role says otherwise."""
 
     priority: Priority = Priority.URGENT
-    ladder: LadderId
+    ladder: LadderChoice
     template: TemplateId
     retention: RetentionClassId
     quiet_hours: str | None = None
     bundle: Duration | None = None
 
-
-# -------------------------------------------------------------------------------------------- ladders
-
-_NOTIFY = {
-    "again": StepKind.RENOTIFY,
-    "next": StepKind.NEXT,
-    "backup": StepKind.BACKUP,
-    "everyone": StepKind.EVERYONE,
-    "operations": StepKind.OPERATIONS,
-}
-
-
-def _step_kind(value: Any) -> Any:
-    if isinstance(value, StepKind):
-        return value
-    if str(value) not in _NOTIFY:
-        raise ValueError(f"should be one of {', '.join(_NOTIFY)}; for another role write `role: NAME`")
-    return _NOTIFY[str(value)]
-
-
-class Step(Section):
-    """One step: `after` so long without an acceptance since the step before, notify somebody."""
-
-    after: Duration
-    notify: Annotated[StepKind, BeforeValidator(_step_kind)] = StepKind.ROLE
-    role: RoleId | None = None
-
     @model_validator(mode="after")
-    def _names_somebody(self) -> Self:
-        if (self.notify is StepKind.ROLE) is (self.role is None):
-            raise ValueError("needs either notify or role")
+    def _has_a_ladder_for_every_priority(self) -> Self:
+        missing = [priority for priority in Priority if chosen(self.ladder, priority) is None]
+        if missing:
+            raise ValueError(f"needs a ladder for {missing[0]}, too")
         return self
-
-
-class Ladder(Section):
-    """The steps of an unaccepted page. Before them, as it opens, whoever holds the role is notified.
-
-    The steps run once, and `repeat` more times.
-    """
-
-    steps: tuple[Step, ...] = Field(min_length=1)
-    repeat: int = Field(0, ge=0, le=100)
 
 
 # -------------------------------------------------------------------------------------------- templates

@@ -19,6 +19,7 @@ _SHAPES = {
     "model_type": "should be a block of keys and values",
     "dict_type": "should be a block of keys and values",
     "tuple_type": "should be a list",
+    "too_short": "should have at least one",
     "string_type": "should be text",
 }
 
@@ -49,7 +50,16 @@ def validate(source: Source, path: Path, value: Any, model: type[M], directory: 
         return model.model_validate(value, context={"directory": directory})
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False)
-        raise ConfigError(_problem(source, path, model, detail) for detail in details) from None
+        raise ConfigError(
+            _problem(source, path, model, detail) for detail in details if not _is_echo(detail, details)
+        ) from None
+
+
+def _is_echo(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:
+    """Whether a list is only called too short because its items have mistakes of their own."""
+    loc = detail["loc"]
+    inside = (other["loc"] for other in details if len(other["loc"]) > len(loc))
+    return detail["type"] == "too_short" and any(other[: len(loc)] == loc for other in inside)
 
 
 def _problem(source: Source, base: Path, model: type[BaseModel], detail: ErrorDetails) -> Problem:

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from bridge.model.page import PageState
 from bridge.model.phi import Phi
+from bridge.model.tap import Tap
 from bridge.policy.conditions import fold
 
 
@@ -74,8 +75,8 @@ _REACTIONS = {
 }
 # The reactions that the bridge puts under a page itself, so that one tap is enough.
 SEEDED = {
-    PageState.OPEN: ("✅", "❌"),
-    PageState.ACCEPTED: ("☎️", "🏁"),
+    PageState.OPEN: (Tap.ACCEPT, Tap.DECLINE),
+    PageState.ACCEPTED: (Tap.CALL_BACK, Tap.CLOSE),
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bridge.config import Config
-from bridge.config.routing import Ladder, Step
+from bridge.config.ladders import Ladder, Step
 from bridge.model.decision import Decision, Move, StepKind
 from bridge.model.ids import PersonId, RoleId
 from bridge.model.page import Page

@@ -106,8 +106,8 @@ def _gap(config: Config, role: RoleId, gaps: list[Shift], at: datetime, number: 
 
 
 def _roles_of_ladders(config: Config, role: RoleId, ladder: LadderId | None) -> Iterator[RoleId]:
-    chosen = {ladder} if ladder else {role_ladder(config, role, priority) for priority in Priority}
-    for ladder_id in chosen:
+    ladders = {ladder} if ladder else {role_ladder(config, role, priority) for priority in Priority}
+    for ladder_id in ladders:
         yield from (step.role for step in config.routing.ladders[ladder_id].steps if step.role is not None)
 
 

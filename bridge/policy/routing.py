@@ -13,6 +13,7 @@ from datetime import datetime
 from heapq import merge
 
 from bridge.config import Config
+from bridge.config.ladders import chosen
 from bridge.config.routing import FALLBACK, Pattern, Then, When
 from bridge.model.decision import Decision, Routing
 from bridge.model.event import IntakeEvent
@@ -180,6 +181,9 @@ def _decide(config: Config, rule: CompiledRule, asked: Asked) -> Decision:
 
 def role_ladder(config: Config, role: RoleId, priority: Priority) -> LadderId:
     """The ladder for pages of a role and a priority, where no rule names one."""
-    choice = config.roster.roles[role].ladder
-    chosen = choice.get(priority) if isinstance(choice, dict) else choice
-    return chosen or config.routing.defaults.ladder
+    found = chosen(config.roster.roles[role].ladder, priority) or chosen(
+        config.routing.defaults.ladder, priority
+    )
+    # The defaults have one for each priority, or they would not have been read.
+    assert found is not None  # noqa: S101
+    return found

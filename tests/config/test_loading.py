@@ -126,6 +126,25 @@ def test_a_channel_without_a_type_is_a_mistake() -> None:
     assert found[0].endswith('channel "clinic-sms" has no "type", such as twilio')
 
 
+@pytest.mark.parametrize(
+    "every", ["fortnight", "0 days", "1 year", "RRULE:FREQ=OFTEN", "RRULE:FREQ=MINUTELY"]
+)
+def test_a_rotation_that_never_or_always_moves_on_is_a_mistake(every: str) -> None:
+    layers = [{"people": ["ana", "ben"], "hand_off": {"every": every, "from": "2026-01-05"}}]
+    found = problems_of(roles={"cardiology": role(schedule={"layers": layers})})
+    assert ['"hand_off" ' in problem for problem in found] == [True]
+
+
+def test_an_empty_list_where_somebody_is_needed_is_a_mistake() -> None:
+    found = problems_of(roles={"cardiology": role(schedule={"layers": []})})
+    assert found[0].endswith('"layers" should have at least one')
+
+
+def test_default_ladders_must_be_there_for_every_priority() -> None:
+    defaults = {"ladder": {"stat": "standard"}, "template": "plain", "retention": "standard"}
+    assert problems_of(defaults=defaults)[0].endswith('"defaults" needs a ladder for urgent, too')
+
+
 def test_two_rules_of_one_name_are_a_mistake() -> None:
     found = problems_of(rules=[{"id": "a", "then": {"role": "cardiology"}}] * 2)
     assert found[0].endswith('another rule is already called "a"')

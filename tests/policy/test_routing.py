@@ -75,6 +75,17 @@ def test_a_ladder_is_the_rules_or_the_roles_for_the_priority_or_the_default() ->
     assert [route(router, each, NOON).primary.ladder for each in asked] == ["own", "fast", "standard"]
 
 
+def test_the_defaults_may_have_a_ladder_for_each_priority() -> None:
+    steps = {"steps": [{"after": "1 min", "notify": "operations"}]}
+    names = {"stat": "fast", "urgent": "standard", "routine": "slow"}
+    config = hospital(
+        defaults={"ladder": names, "template": "plain", "retention": "standard"},
+        ladders=dict.fromkeys(names.values(), steps),
+    )
+    found = [route(compile_rules(config), event(priority=each), NOON).primary.ladder for each in Priority]
+    assert found == ["fast", "standard", "slow"]
+
+
 def test_stat_goes_to_the_roles_own_stat_room() -> None:
     config = hospital(
         roles={"cardiology": role(stat_room="red")},
