@@ -13,14 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.doors import Courier, Destination, Envelope
 from bridge.model.errors import EncryptionUnavailableError, HomeserverError
-from bridge.model.ids import EventId, OutboxId, RoomId
+from bridge.model.ids import EventId, OutboxId
 from bridge.model.phi import Phi
 from bridge.model.tap import Tap
 from bridge.store import outbox, pages
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Entry, Purpose
-from bridge.vault import KeyDestroyedError
 
 FIRST_PAUSE = timedelta(milliseconds=250)
 LONGEST_PAUSE = timedelta(seconds=5)  # an outage ends when it ends; a page waits for it no longer than this
@@ -103,77 +102,51 @@ class Delivery:
     async def _send_next(self, destination: Destination) -> bool:
         """Send one entry. False when the room has nothing more, or must wait."""
         async with self._database.read() as connection:
-            entry = await outbox.head(connection, destination)
+            entry = await outbox.head(connection, self._keys, destination)
         if entry is None:
             return False
         if entry.not_before > self._now():
             self._resume[destination] = entry.not_before
             return False
         try:
-            envelope = entry.envelope or await self._encrypt(entry)
-            if envelope is not None:
-                event = entry.confirmed or await self._courier.send(envelope, entry.transaction)
-                await self._sent(entry, envelope, event)
+            await self._send(entry)
         except HomeserverError as error:
-            if not error.retry:
-                await self._give_up(entry, str(error))
-                return True
-            await self._homeserver_away(entry, str(error))
-            return False
+            if error.retry:
+                await self._homeserver_away(entry, str(error))
+                return False
+            await self._give_up(entry, str(error))
         except EncryptionUnavailableError as error:
             await self._unreadable(entry, str(error))
             return False
         return True
 
-    async def _encrypt(self, entry: Entry) -> Envelope | None:
-        room = await self._courier.room(entry.destination)
-        async with self._database.read() as connection:
-            target = entry.target_event
-            if entry.target is not None:
-                target = await outbox.event_of(connection, entry.target)
-            try:
-                content = await self._open(connection, entry)
-            except KeyDestroyedError:
-                content = None
-        if content is None or (entry.target is not None and target is None):
+    async def _send(self, entry: Entry) -> None:
+        envelope = entry.envelope or await self._prepare(entry)
+        if envelope is None:
             await self._give_up(entry, "what it speaks of was never sent or is destroyed")
+            return
+        event = entry.confirmed or await self._courier.send(envelope, entry.transaction)
+        now = self._now()
+        async with self._database.write() as connection:
+            await outbox.mark_sent(connection, entry.id, envelope.room, event, now)
+            if entry.purpose is Purpose.PAGE and entry.page is not None:
+                await pages.mark_delivered(connection, entry.page, now)
+        log.info("sent", outbox=entry.id, purpose=entry.purpose.value, room=envelope.room, event_id=event)
+
+    async def _prepare(self, entry: Entry) -> Envelope | None:
+        """The bytes to send; None if there is nothing to say any more."""
+        room = await self._courier.room(entry.destination)
+        if entry.content is None or (entry.related and entry.target is None):
             return None
-        envelope = await self._envelope(entry, room, content, target)
+        if entry.purpose is Purpose.SEED:
+            assert entry.target is not None  # noqa: S101 - a seed stands under a message
+            # The same bytes at every try, so that there is nothing to keep.
+            return self._courier.seed(room, entry.target, Tap(entry.content.reveal().decode()))
+        content = _related(entry.content, entry.purpose, entry.target) if entry.target else entry.content
+        envelope = await self._courier.encrypt(room, entry.event_type, content)
         async with self._database.write() as connection:
             await outbox.keep_envelope(connection, entry.id, envelope)
         return envelope
-
-    async def _open(self, connection: AsyncConnection, entry: Entry) -> Phi[bytes]:
-        assert entry.data_key is not None  # noqa: S101 - a `todo` entry has its sealed content
-        assert entry.sealed is not None  # noqa: S101
-        key = await self._keys.data_key(connection, entry.data_key)
-        return key.open(entry.sealed, f"outbox {entry.transaction}")
-
-    async def _envelope(
-        self, entry: Entry, room: RoomId, content: Phi[bytes], target: EventId | None
-    ) -> Envelope:
-        if entry.purpose is Purpose.SEED:
-            assert target is not None  # noqa: S101 - a seed stands under a message
-            return self._courier.seed(room, target, Tap(content.reveal().decode()))
-        if target is not None:
-            content = _related(content, entry.purpose, target)
-        return await self._courier.encrypt(room, entry.event_type, content)
-
-    async def _sent(self, entry: Entry, envelope: Envelope, event: EventId) -> None:
-        now = self._now()
-        readers = await self._courier.readers(envelope.session) if envelope.session else frozenset()
-        async with self._database.write() as connection:
-            await outbox.mark_sent(connection, entry.id, event, now)
-            if entry.purpose is Purpose.PAGE and entry.page is not None:
-                await pages.mark_delivered(connection, entry.page, now)
-        log.info(
-            "sent",
-            outbox=entry.id,
-            purpose=entry.purpose.value,
-            room=envelope.room,
-            event_id=event,
-            readers=len(readers),
-        )
 
     async def _homeserver_away(self, entry: Entry, reason: str) -> None:
         pause = min(FIRST_PAUSE * 2 ** min(entry.attempts, 10), LONGEST_PAUSE)

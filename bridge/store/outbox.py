@@ -21,10 +21,12 @@ from bridge.model.doors import Destination, Envelope
 from bridge.model.ids import EventId, OutboxId, PageId, RoomId
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
-from bridge.store.tables import outbox
+from bridge.store.keys import KeyRing
+from bridge.store.tables import data_key, day_key, outbox
 from bridge.vault import Key
 
 WAITING = ["todo", "encrypted"]
+_earlier = outbox.alias("earlier")
 
 
 class Purpose(StrEnum):
@@ -45,17 +47,20 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A waiting entry; `target` (an earlier entry) or `target_event` is what it edits, answers or reacts to."""
+    """A waiting entry.
+
+    `related` says that it edits, answers or reacts to an earlier message; `target` is that message's event, or
+    None if it was never sent. `content` is None once the envelope is kept, or when its key was destroyed.
+    """
 
     id: OutboxId
     page: PageId | None
     destination: Destination
     purpose: Purpose
     event_type: str
-    target: str | None
-    target_event: EventId | None
-    data_key: str | None
-    sealed: bytes | None
+    related: bool
+    target: EventId | None
+    content: Phi[bytes] | None
     transaction: str
     envelope: Envelope | None
     confirmed: EventId | None
@@ -120,16 +125,25 @@ async def destinations(connection: AsyncConnection, after: OutboxId) -> tuple[li
     return found, OutboxId(last)
 
 
-async def head(connection: AsyncConnection, destination: Destination) -> Entry | None:
-    """The next entry of a destination."""
+async def head(connection: AsyncConnection, keys: KeyRing, destination: Destination) -> Entry | None:
+    """The next entry of a destination, opened."""
     query = (
-        select(outbox)
+        select(
+            outbox,
+            _earlier.c.event.label("earlier_event"),
+            data_key.c.wrapped,
+            day_key.c.id.label("day_id"),
+            day_key.c.wrapped.label("day_wrapped"),
+        )
+        .outerjoin(_earlier, _earlier.c.txn_id == outbox.c.target)
+        .outerjoin(data_key, data_key.c.id == outbox.c.data_key)
+        .outerjoin(day_key, day_key.c.id == data_key.c.day_key)
         .where(outbox.c.destination == str(destination), outbox.c.state.in_(WAITING))
         .order_by(outbox.c.lane, outbox.c.id)
         .limit(1)
     )
     row = (await connection.execute(query)).one_or_none()
-    return None if row is None else _entry(row)
+    return None if row is None else _entry(row, keys)
 
 
 async def messages_of(connection: AsyncConnection, page: PageId) -> dict[Destination, str]:
@@ -140,13 +154,6 @@ async def messages_of(connection: AsyncConnection, page: PageId) -> dict[Destina
     return {
         Destination.parse(row.destination): str(row.txn_id) for row in (await connection.execute(query)).all()
     }
-
-
-async def event_of(connection: AsyncConnection, transaction: str) -> EventId | None:
-    """The Matrix event that an entry became, or None if it never did."""
-    query = select(outbox.c.event).where(outbox.c.txn_id == transaction)
-    event = (await connection.execute(query)).scalar_one_or_none()
-    return None if event is None else EventId(event)
 
 
 async def keep_envelope(connection: AsyncConnection, entry: OutboxId, envelope: Envelope) -> None:
@@ -165,12 +172,14 @@ async def keep_envelope(connection: AsyncConnection, entry: OutboxId, envelope: 
     )
 
 
-async def mark_sent(connection: AsyncConnection, entry: OutboxId, event: EventId, now: datetime) -> None:
+async def mark_sent(
+    connection: AsyncConnection, entry: OutboxId, room: RoomId, event: EventId, now: datetime
+) -> None:
     """The homeserver has it. The ciphertext is not kept a second time."""
     await connection.execute(
         update(outbox)
         .where(outbox.c.id == entry)
-        .values(state="sent", event=event, sent_at=now, wire_content=None, error=None)
+        .values(state="sent", event=event, room=room, sent_at=now, sealed=None, wire_content=None, error=None)
     )
 
 
@@ -214,20 +223,23 @@ async def depth(connection: AsyncConnection) -> int:
     return int((await connection.execute(query)).scalar_one())
 
 
-def _entry(row: Row[Any]) -> Entry:
-    envelope = None
+def _entry(row: Row[Any], keys: KeyRing) -> Entry:
+    envelope = content = None
     if row.state == "encrypted":
         envelope = Envelope(RoomId(row.room), row.wire_type, row.wire_content, row.session_id)
+    elif row.wrapped is not None:
+        key = keys.open_data_key(row.data_key, row.wrapped, row.day_id, row.day_wrapped)
+        content = key.open(row.sealed, f"outbox {row.txn_id}")
+    target = row.target_event or row.earlier_event
     return Entry(
         id=OutboxId(row.id),
         page=PageId(row.page) if row.page else None,
         destination=Destination.parse(row.destination),
         purpose=Purpose(row.purpose),
         event_type=row.event_type,
-        target=row.target,
-        target_event=EventId(row.target_event) if row.target_event else None,
-        data_key=row.data_key,
-        sealed=row.sealed,
+        related=bool(row.target or row.target_event),
+        target=EventId(target) if target else None,
+        content=content,
         transaction=row.txn_id,
         envelope=envelope,
         confirmed=EventId(row.event) if row.event else None,

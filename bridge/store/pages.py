@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, case, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.decision import Decision, Move
@@ -128,13 +128,12 @@ async def waiting_pages(connection: AsyncConnection, room: RoomId) -> list[Page]
 
 async def mark_delivered(connection: AsyncConnection, page_id: PageId, now: datetime) -> None:
     """The homeserver has the page's message, and somebody can decrypt it."""
-    await connection.execute(
-        update(page).where(page.c.id == page_id, page.c.delivered_at.is_(None)).values(delivered_at=now)
-    )
+    opened = page.c.state == PageState.OPEN.value
+    state = case((opened, PageState.DELIVERED.value), else_=page.c.state)
     await connection.execute(
         update(page)
-        .where(page.c.id == page_id, page.c.state == PageState.OPEN.value)
-        .values(state=PageState.DELIVERED.value)
+        .where(page.c.id == page_id, page.c.delivered_at.is_(None))
+        .values(delivered_at=now, state=state)
     )
 
 

@@ -37,23 +37,34 @@ class Recipient:
 async def keep(
     connection: AsyncConnection, room: RoomId, session: str, given: Iterable[Recipient], now: datetime
 ) -> None:
-    """Record the recipients of a session."""
+    """Record the recipients of a new session."""
     await connection.execute(delete(session_recipient).where(session_recipient.c.session_id == session))
-    await connection.execute(
-        insert(session_recipient),
-        [
-            {
-                "session_id": session,
-                "user_id": recipient.user,
-                "device_id": recipient.device,
-                "identity_key": recipient.identity_key,
-                "room_id": room,
-                "outcome": recipient.outcome.value,
-                "at": now,
-            }
-            for recipient in given
-        ],
-    )
+    await add(connection, room, session, given, now)
+
+
+async def add(
+    connection: AsyncConnection, room: RoomId, session: str, given: Iterable[Recipient], now: datetime
+) -> None:
+    """Record what came of further devices; the same device id again is a new device."""
+    for recipient in given:
+        await connection.execute(
+            delete(session_recipient).where(
+                session_recipient.c.session_id == session,
+                session_recipient.c.user_id == recipient.user,
+                session_recipient.c.device_id == recipient.device,
+            )
+        )
+        await connection.execute(
+            insert(session_recipient).values(
+                session_id=session,
+                user_id=recipient.user,
+                device_id=recipient.device,
+                identity_key=recipient.identity_key,
+                room_id=room,
+                outcome=recipient.outcome.value,
+                at=now,
+            )
+        )
 
 
 async def of_session(connection: AsyncConnection, session: str) -> list[Recipient]:

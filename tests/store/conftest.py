@@ -16,6 +16,7 @@ from bridge.vault import Vault
 from testbed.postgres import Postgres
 
 NOW = datetime(2026, 11, 24, 3, 12, tzinfo=UTC)
+OPERATOR_KEY = bytes(range(32))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -36,7 +37,7 @@ async def database(url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def keys(database: Database) -> KeyRing:
-    keys = KeyRing(Vault(bytes(range(32))))
+    keys = KeyRing(Vault(OPERATOR_KEY))
     await keys.claim(database, NOW)
     return keys
 

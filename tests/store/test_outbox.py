@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from bridge.model.doors import OPERATIONS, Destination, Envelope
 from bridge.model.ids import EventId, OutboxId, RetentionClassId, RoleId, RoomId
@@ -14,8 +14,8 @@ from bridge.store import outbox, tables
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Entry, Purpose
-from bridge.vault import Key
-from tests.store.conftest import NOW
+from bridge.vault import Key, Vault, VaultError
+from tests.store.conftest import NOW, OPERATOR_KEY
 
 HEART, BRAIN = Destination(RoleId("cardiology")), Destination(RoleId("neurology"))
 SOON = NOW + timedelta(seconds=5)
@@ -35,7 +35,7 @@ async def put(database: Database, *drafts: Draft) -> None:
 
 async def head(database: Database, destination: Destination = HEART) -> Entry:
     async with database.read() as connection:
-        entry = await outbox.head(connection, destination)
+        entry = await outbox.head(connection, KeyRing(Vault(OPERATOR_KEY)), destination)
     assert entry is not None
     return entry
 
@@ -44,7 +44,7 @@ async def send(database: Database, entry: Entry, event: str = "$event") -> None:
     envelope = Envelope(RoomId("!room"), "m.room.encrypted", '{"ciphertext": "…"}', "session")
     async with database.write() as connection:
         await outbox.keep_envelope(connection, entry.id, envelope)
-        await outbox.mark_sent(connection, entry.id, EventId(event), NOW)
+        await outbox.mark_sent(connection, entry.id, envelope.room, EventId(event), NOW)
 
 
 async def row(database: Database, draft: Draft) -> dict[str, object]:
@@ -123,11 +123,12 @@ async def test_a_message_lies_sealed_until_it_is_encrypted(database: Database, k
 
 
 async def test_a_sealed_message_opens_under_no_other_transaction(database: Database, key: Key) -> None:
-    await put(database, page(key), page(key))
-    entry = await head(database)
-    assert entry.sealed is not None
-    with pytest.raises(Exception, match="does not open"):
-        key.open(entry.sealed, "outbox nb-another")
+    one, other = page(key), page(key)
+    await put(database, one, other)
+    sealed = (await row(database, one))["sealed"]
+    assert isinstance(sealed, bytes)
+    with pytest.raises(VaultError, match="does not open"):
+        key.open(sealed, f"outbox {other.transaction}")
 
 
 async def test_the_ciphertext_replaces_the_sealed_message(database: Database, key: Key) -> None:
@@ -139,7 +140,8 @@ async def test_the_ciphertext_replaces_the_sealed_message(database: Database, ke
     entry = await head(database)
     assert entry.envelope == envelope
     assert entry.transaction == draft.transaction
-    assert entry.sealed is None
+    assert entry.content is None
+    assert (await row(database, draft))["sealed"] is None
 
 
 async def test_nothing_of_a_sent_message_is_kept(database: Database, key: Key) -> None:
@@ -155,7 +157,7 @@ async def test_nothing_of_a_message_that_can_never_be_sent_is_kept(database: Dat
     await put(database, draft)
     async with database.write() as connection:
         await outbox.mark_failed(connection, (await head(database)).id, "M_TOO_LARGE")
-        assert await outbox.head(connection, HEART) is None
+        assert await outbox.head(connection, KeyRing(Vault(OPERATOR_KEY)), HEART) is None
     kept = await row(database, draft)
     assert (kept["sealed"], kept["wire_content"], kept["error"]) == (None, None, "M_TOO_LARGE")
 
@@ -169,8 +171,31 @@ async def test_a_message_that_came_back_by_sync_is_known_to_be_sent(database: Da
         await outbox.confirm(connection, draft.transaction, EventId("$event"))
         await outbox.confirm(connection, "somebody's else", EventId("$other"))
     assert (await head(database)).confirmed == "$event"
-    async with database.read() as connection:
-        assert await outbox.event_of(connection, draft.transaction) == "$event"
+
+
+async def test_an_edit_finds_the_event_that_its_message_became(database: Database, key: Key) -> None:
+    message = page(key)
+    edit = Draft(HEART, Purpose.STATUS, Phi(SECRET), key, target=message.transaction)
+    await put(database, message, edit)
+    await send(database, await head(database), "$message")
+    assert (await head(database)).target == "$message"
+
+
+async def test_an_edit_of_what_was_never_sent_has_no_event_to_go_to(database: Database, key: Key) -> None:
+    message = page(key)
+    await put(database, message, Draft(HEART, Purpose.STATUS, Phi(SECRET), key, target=message.transaction))
+    async with database.write() as connection:
+        await outbox.mark_failed(connection, (await head(database)).id, "M_FORBIDDEN")
+    entry = await head(database)
+    assert (entry.related, entry.target) == (True, None)
+
+
+async def test_a_message_whose_key_is_destroyed_does_not_open(database: Database, key: Key) -> None:
+    await put(database, page(key))
+    assert (await head(database)).content == Phi(SECRET)
+    async with database.write() as connection:
+        await connection.execute(delete(tables.data_key))
+    assert (await head(database)).content is None
 
 
 async def test_the_same_transaction_is_never_queued_twice(database: Database, key: Key) -> None:
