@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 
 from bridge.config import ConfigError, load, parse
 from bridge.config.load import FILES
-from tests.policy.hospital import DIRECTORY, documents, hospital, role
+from bridge.policy.proof import prove
+from tests.policy.hospital import DIRECTORY, NOON, documents, hospital, role
 
 EXAMPLE = Path(__file__).parents[2] / "config"
 
@@ -43,6 +45,13 @@ def test_the_example_has_no_mistakes() -> None:
     assert load(EXAMPLE).roster.roles.keys() == {"cardiology", "switchboard"}
 
 
+def test_every_option_that_the_example_only_shows_is_one() -> None:
+    shown = {name: re.sub(r"(?m)^( *)#(?=\S)", r"\1", text) for name, text in texts().items()}
+    config = parse(shown, DIRECTORY)
+    assert {"dialysis", "chest-pain"} <= {rule.id for rule in config.routing.rules}
+    assert [problem for problem in prove(config, NOON).problems if "calendar" not in problem.message] == []
+
+
 def test_the_hash_stays_the_same_over_comments_layout_and_the_order_of_keys() -> None:
     files = texts(retention="# a comment\nclasses: {standard: {keep: 30 days}}\n")
     assert parse(files, DIRECTORY).hash == parse(texts(), DIRECTORY).hash
@@ -55,7 +64,7 @@ def test_the_hash_changes_with_what_the_files_say() -> None:
 
 
 def test_a_reference_to_nothing_names_its_place_and_the_nearest_name() -> None:
-    files = replaced("routing.yaml", "role: cardiology", "role: cardiolgy")
+    files = replaced("routing.yaml", "      role: cardiology\n", "      role: cardiolgy\n")
     line = line_of(files["routing.yaml"], "cardiolgy")
     assert problems(files) == [
         f'config/routing.yaml:{line}:13: role "cardiolgy" does not exist; did you mean "cardiology"?'
@@ -63,7 +72,7 @@ def test_a_reference_to_nothing_names_its_place_and_the_nearest_name() -> None:
 
 
 def test_an_unknown_key_names_the_nearest_known_one() -> None:
-    files = replaced("routing.yaml", "called:", "caled:")
+    files = replaced("routing.yaml", "      called:", "      caled:")
     line = line_of(files["routing.yaml"], "caled")
     assert problems(files) == [f'config/routing.yaml:{line}:7: unknown key "caled"; did you mean "called"?']
 
@@ -99,8 +108,9 @@ def test_all_mistakes_of_all_files_are_told_at_once() -> None:
 
 
 def test_a_missing_key_is_told_at_the_block_that_lacks_it() -> None:
-    found = problems(replaced("routing.yaml", "fallback:\n  role: switchboard\n", ""))
-    assert found == ['config/routing.yaml:5:1: "fallback" is missing']
+    files = replaced("routing.yaml", "fallback:\n  role: switchboard\n", "")
+    line = line_of(files["routing.yaml"], "defaults:")
+    assert problems(files) == [f'config/routing.yaml:{line}:1: "fallback" is missing']
 
 
 def test_missing_files_are_all_named(tmp_path: Path) -> None:
