@@ -10,19 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, inspect
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from bridge.model.errors import NightbellError, StoreUnavailableError
+from bridge.store.migrations import HEAD
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_SECONDS = 10
 READ_ONLY = "nightbell_read_only"
 
@@ -37,10 +32,6 @@ FAULTS = (
     asyncpg.InterfaceError,
     OSError,
 )
-
-
-class SchemaTooNewError(NightbellError):
-    """The database was written by a newer Nightbell; start that version, or restore the backup made before it."""
 
 
 class Database:
@@ -84,7 +75,11 @@ class Database:
                 if path and path != ":memory:":
                     Path(path).parent.mkdir(parents=True, exist_ok=True)
             async with self.engine.begin() as connection:
-                await connection.run_sync(_upgrade)
+                current = await connection.run_sync(_revision)
+                if current != HEAD:
+                    from bridge.store import schema  # noqa: PLC0415 - 10 MiB that a start seldom needs
+
+                    await connection.run_sync(schema.upgrade, current)
 
     async def close(self) -> None:
         """Give back every connection."""
@@ -148,20 +143,8 @@ def _begin_immediate(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _alembic_config(connection: Connection) -> AlembicConfig:
-    config = AlembicConfig()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["connection"] = connection
-    return config
-
-
-def _upgrade(connection: Connection) -> None:
-    config = _alembic_config(connection)
-    current = MigrationContext.configure(connection).get_current_revision()
-    if current is not None:
-        try:
-            ScriptDirectory.from_config(config).get_revision(current)
-        except CommandError:
-            message = f"the database has schema {current}, which this version does not know; start a newer Nightbell"
-            raise SchemaTooNewError(message) from None
-    command.upgrade(config, "head")
+def _revision(connection: Connection) -> str | None:
+    """The last migration that a database has seen; None for an empty one."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()

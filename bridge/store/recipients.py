@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.ids import DeviceId, RoomId, UserId
@@ -46,25 +46,27 @@ async def add(
     connection: AsyncConnection, room: RoomId, session: str, given: Iterable[Recipient], now: datetime
 ) -> None:
     """Record what came of further devices; the same device id again is a new device."""
-    for recipient in given:
-        await connection.execute(
-            delete(session_recipient).where(
-                session_recipient.c.session_id == session,
-                session_recipient.c.user_id == recipient.user,
-                session_recipient.c.device_id == recipient.device,
-            )
+    rows = [
+        {
+            "session_id": session,
+            "user_id": recipient.user,
+            "device_id": recipient.device,
+            "identity_key": recipient.identity_key,
+            "room_id": room,
+            "outcome": recipient.outcome.value,
+            "at": now,
+        }
+        for recipient in given
+    ]
+    devices = tuple_(session_recipient.c.user_id, session_recipient.c.device_id)
+    await connection.execute(
+        delete(session_recipient).where(
+            session_recipient.c.session_id == session,
+            devices.in_([(row["user_id"], row["device_id"]) for row in rows]),
         )
-        await connection.execute(
-            insert(session_recipient).values(
-                session_id=session,
-                user_id=recipient.user,
-                device_id=recipient.device,
-                identity_key=recipient.identity_key,
-                room_id=room,
-                outcome=recipient.outcome.value,
-                at=now,
-            )
-        )
+    )
+    if rows:
+        await connection.execute(insert(session_recipient), rows)
 
 
 async def of_session(connection: AsyncConnection, session: str) -> list[Recipient]:
