@@ -1,0 +1,85 @@
+"""The demo from its first server to its last: set up, two events, and then whatever its guest sends."""
+
+from functools import partial
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.rule import Rule
+
+from demo import guest
+from demo.cast import Cast, log_in
+from demo.scene import PATIENCE_SECONDS, Scene
+from demo.state import BRIDGE_PORT, HOMESERVER_PORT, METRICS_PORT, DemoError, State, if_free
+from demo.waiting import Steps, shown
+from testbed.callcenter import Sms
+from testbed.hospital import CARDIOLOGY_LINE, Hospital
+from testbed.process import tail
+
+TEXT = "My chest hurts since dinner and my left arm is numb"
+EVENT = {
+    "kind": "voicemail",
+    "body": "Telemetry saw a pause of three seconds on bed 12, please ring the ward",
+    "recipient": "cardiology",
+    "caller": {"number": "+15550002222", "name": "Ward 4 West"},
+}
+PICTURE_COLUMNS = 150
+
+
+async def perform(console: Console, state: State, *, once: bool, picture: Path | None) -> None:
+    """Play everything. Raises DemoError if an event was not decrypted and accepted."""
+    with state.taken():
+        steps = Steps(console)
+        hospital = Hospital(
+            state.directory,
+            ports=(if_free(HOMESERVER_PORT), if_free(BRIDGE_PORT), if_free(METRICS_PORT)),
+            progress=steps,
+        )
+        try:
+            console.print(Rule("a homeserver, a bridge, and people at their own clients", align="left"))
+            async with shown(console, steps, lambda: steps):
+                cast = await _set_up(hospital, steps)
+            scenes = await _play(console, hospital, cast)
+            if picture:
+                _draw(picture, steps, scenes)
+            if not once:
+                watch = guest.Watch(console, hospital, cast)
+                state.address.write_text(hospital.bridge.base_url)
+                await guest.receive(watch, hospital, cast)
+        except DemoError:
+            console.print(tail(hospital.bridge.log_path), style="dim")
+            raise
+        finally:
+            console.print("stopping the bridge and Synapse")
+            await hospital.close()
+
+
+async def _set_up(hospital: Hospital, steps: Steps) -> Cast:
+    await hospital.open(bridge=False)
+    # Before the bridge: it makes the rooms at its start, and says of each whether anybody in it could read.
+    steps("everybody's own client")
+    cast = await log_in(hospital)
+    steps("the bridge")
+    await hospital.bridge.start()
+    await hospital.bridge.until_bell_ready()
+    steps(f"{cast.reader_name} to be in the room")
+    await cast.client.wait_for(lambda: cast.room, PATIENCE_SECONDS)
+    steps.done()
+    return cast
+
+
+async def _play(console: Console, hospital: Hospital, cast: Cast) -> list[Scene]:
+    bridge = hospital.bridge
+    text = Scene(console, hospital, cast, "A patient's text, signed by Twilio", TEXT)
+    await text.play(partial(bridge.send_sms, sms=Sms(TEXT, to=CARDIOLOGY_LINE)))
+    event = Scene(
+        console, hospital, cast, "Another system's event, signed per Standard Webhooks", str(EVENT["body"])
+    )
+    await event.play(partial(bridge.send_event, event=EVENT))
+    return [text, event]
+
+
+def _draw(picture: Path, steps: Steps, scenes: list[Scene]) -> None:
+    paper = Console(record=True, width=PICTURE_COLUMNS, file=StringIO())
+    paper.print(Group(steps, *(scene.frame(PICTURE_COLUMNS) for scene in scenes)))
+    picture.write_text(paper.export_svg(title="make demo"))
