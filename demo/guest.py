@@ -25,7 +25,7 @@ from demo.stored import newest, stored_after
 from testbed.clinician import Clinician, Message
 from testbed.hospital import CARDIOLOGY_LINE, Hospital, password
 
-ANOTHER = '.venv/bin/python -m demo text "I can not breathe when I lie down"'
+ANOTHER = '.venv/bin/python -m demo text "I feel faint"'  # fits a narrow terminal whole
 LOOK_SECONDS = 0.2
 CIPHERTEXT_SHOWN = 60
 

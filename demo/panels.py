@@ -69,7 +69,7 @@ def stored(events: Sequence[Stored], search: Search | None) -> RenderableType:
 
 
 def _row(event: Stored) -> Text:
-    row = Text.assemble((event.type, "bold"), (f"  from {event.sender}\n", "dim"))
+    row = Text.assemble((f"{event.type}\n", "bold"), ("sender     ", "dim"), f"{event.sender}\n")
     if relation := event.relation:
         about = str(relation.get("event_id", ""))[:12]
         row.append(f"{relation.get('rel_type', 'reply')} of {about}…", "yellow")

@@ -37,7 +37,7 @@ class Scene:
         self._cast = cast
         self._words = words
         self._steps = Steps(console)
-        self._position = newest(self._synapse.database_path)
+        self._position = 0
         self._exchange: Exchange | None = None
         self._first: Message | None = None
         self._search: Search | None = None
@@ -46,6 +46,7 @@ class Scene:
         """Send the event and follow it until it is accepted. Raises DemoError if it does not get that far."""
         name = self._cast.reader_name
         client = self._cast.client
+        self._position = newest(self._synapse.database_path)
         async with shown(self._console, self._steps, lambda: self.frame(self._console.width)):
             self._steps("the bridge's answer to the call center")
             self._exchange = await exchange(send)
