@@ -226,7 +226,7 @@ class Matrix:
         """Build them on an open house."""
         trust = house.config.nightbell.encryption.trust
         encryption = Encryption(house.homeserver, house.machine, house.database, trust, now)
-        rooms = Rooms(house.homeserver, house.database, now)
+        rooms = Rooms(house.homeserver, house.database, now, members_changed=encryption.forget_audiences)
         courier = MatrixCourier(
             house.homeserver, house.database, encryption, rooms, partial(room_plan, house.config)
         )

@@ -73,6 +73,7 @@ class Clinician(Listener):
         self._edits: dict[str, list[Message]] = {}
         self._reactions: dict[str, Reaction] = {}
         self._locked: dict[str, nio.MegolmEvent] = {}
+        self._withheld: dict[str, str] = {}
         store.mkdir(parents=True, exist_ok=True)
         self.client = nio.AsyncClient(
             base_url,
@@ -84,6 +85,7 @@ class Clinician(Listener):
         )
         self.client.add_event_callback(self._on_event, nio.Event)
         self.client.add_event_callback(self._on_invite, nio.InviteMemberEvent)
+        self.client.add_to_device_callback(self._on_to_device, nio.UnknownToDeviceEvent)
         self.client.add_response_callback(self._on_sync, nio.SyncResponse)
 
     async def __aenter__(self) -> Self:
@@ -148,6 +150,21 @@ class Clinician(Listener):
     def undecryptable(self) -> list[str]:
         """Ids of the events her device has no key for (yet)."""
         return list(self._locked)
+
+    @property
+    def sessions(self) -> set[str]:
+        """Ids of the Megolm sessions whose keys her device was given."""
+        return {session.id for session in self.client.olm.inbound_group_store}
+
+    @property
+    def withheld(self) -> dict[str, str]:
+        """Sessions whose keys her device was refused, and the code of the reason."""
+        return dict(self._withheld)
+
+    async def session_of(self, message: Message) -> str:
+        """The Megolm session that a message was encrypted in."""
+        _, event = await self.request("GET", f"/rooms/{message.room_id}/event/{message.event_id}")
+        return str(event["content"]["session_id"])
 
     async def message(self, text: str, timeout: float = 30) -> Message:
         """Wait for a message that contains the text."""
@@ -227,28 +244,36 @@ class Clinician(Listener):
         signed = identity.sign_device(self.user_id, device_keys)
         await self._post("/keys/signatures/upload", {self.user_id: {self.device_id: signed}})
 
-    async def _post(self, path: str, body: Json) -> Json:
-        """A request that nio has no method for; where the server asks for the password, it gets it."""
-        url = f"/_matrix/client/v3{path}"
+    async def request(self, method: str, path: str, body: Json | None = None) -> tuple[int, Json]:
+        """A request of the client-server API that nio has no method for."""
         headers = {"Authorization": f"Bearer {self.client.access_token}"}
-        response = await self.client.send("POST", url, json.dumps(body), headers)
-        answer: Json = await response.json()
-        if response.status == HTTPStatus.UNAUTHORIZED and "session" in answer:
+        data = None if body is None else json.dumps(body)
+        response = await self.client.send(method, f"/_matrix/client/v3{path}", data, headers)
+        return response.status, await response.json()
+
+    async def _post(self, path: str, body: Json) -> Json:
+        """Where the server asks for the password, it gets it."""
+        status, answer = await self.request("POST", path, body)
+        if status == HTTPStatus.UNAUTHORIZED and "session" in answer:
             proof = {
                 "type": "m.login.password",
                 "identifier": {"type": "m.id.user", "user": self.user_id},
                 "password": self._password,
                 "session": answer["session"],
             }
-            response = await self.client.send("POST", url, json.dumps(body | {"auth": proof}), headers)
-            answer = await response.json()
-        if not response.ok or answer.get("failures"):
-            raise ClinicianError(f"{path}: {response.status} {answer}")
+            status, answer = await self.request("POST", path, body | {"auth": proof})
+        if status != HTTPStatus.OK or answer.get("failures"):
+            raise ClinicianError(f"{path}: {status} {answer}")
         return answer
 
     async def _on_invite(self, room: nio.MatrixRoom, event: nio.InviteMemberEvent) -> None:
         if event.membership == "invite" and event.state_key == self.user_id:
             _checked(await self.client.join(room.room_id))
+
+    async def _on_to_device(self, event: nio.UnknownToDeviceEvent) -> None:
+        if event.type == "m.room_key.withheld":
+            content = event.source["content"]
+            self._withheld[content["session_id"]] = content["code"]
 
     async def _on_event(self, room: nio.MatrixRoom, event: nio.Event) -> None:
         if isinstance(event, nio.MegolmEvent):

@@ -13,7 +13,7 @@ from bridge.engine import page_message
 from bridge.engine.messages import message
 from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.model.doors import Courier, Destination, RawRoomEvent, RoomMessage
-from bridge.model.errors import UnreadableError
+from bridge.model.errors import NightbellError, UnreadableError
 from bridge.model.ids import RetentionClassId, UserId
 from bridge.model.page import Page
 from bridge.model.phi import Phi
@@ -65,7 +65,7 @@ class Answers:
         self._wake = wake
 
     async def step(self) -> float | None:
-        """Act on what waits. Returns 0 if more may wait, else None."""
+        """Act on what waits, the new before what could not be read yet. Returns 0 if more may wait, else None."""
         async with self._database.read() as connection:
             waiting = await matrix_inbox.waiting_events(connection, BATCH)
             rooms = {
@@ -73,14 +73,23 @@ class Answers:
             }
         for raw in waiting:
             await self._take(raw, rooms.get(raw.room))
-        return 0 if len(waiting) == BATCH else None
+        return 0 if len(waiting) == BATCH and any(raw.attempts == 0 for raw in waiting) else None
 
     async def _take(self, raw: RawRoomEvent, destination: Destination | None) -> None:
         try:
-            said = await self._courier.read(raw) if destination is not None else None
+            await self._act(raw, destination)
         except UnreadableError as error:
             await self._wait_or_complain(raw, destination, str(error))
-            return
+        except NightbellError:
+            raise
+        except Exception as error:
+            # Whatever somebody has written, what the others write must be taken.
+            log.exception("message_failed", event_id=raw.event, room=raw.room, error=type(error).__name__)
+            async with self._database.write() as connection:
+                await matrix_inbox.settle_event(connection, raw.seq, "failed")
+
+    async def _act(self, raw: RawRoomEvent, destination: Destination | None) -> None:
+        said = await self._courier.read(raw) if destination is not None else None
         async with self._database.write() as connection:
             if said is not None and destination is not None:
                 obey = self._obey if destination.role is not None else self._obey_operations
@@ -102,7 +111,7 @@ class Answers:
         self._wake()
 
     async def _obey(self, connection: AsyncConnection, said: RoomMessage, destination: Destination) -> None:
-        page = await pages.page_of_event(connection, said.about) if said.about else None
+        page = await pages.page_of_event(connection, said.about, said.room) if said.about else None
         if said.reaction is not None:
             asked: Command | NotUnderstood | None = parse_reaction(said.reaction) if page else None
         else:
@@ -130,14 +139,16 @@ class Answers:
         user = UserId(words[1])
         if not said.trusted:
             await self._answer(connection, destination, said, UNTRUSTED)
-        elif await identities.approve(connection, user):
-            await self._courier.approve_identity(user)
-            log.warning("identity_approved", user=user, by=said.sender)
-            await self._answer(connection, destination, said, f"{user} is trusted again.")
-        else:
+            return
+        reported = await identities.waiting(connection, user)
+        if reported is None or not await self._courier.approve_identity(user, reported):
             await self._answer(
                 connection, destination, said, f"No changed identity of {user} is waiting here."
             )
+            return
+        await identities.approve(connection, user, reported)
+        log.warning("identity_approved", user=user, by=said.sender)
+        await self._answer(connection, destination, said, f"{user} is trusted again.")
 
     async def _accept(
         self, connection: AsyncConnection, said: RoomMessage, destination: Destination, page: Page | None

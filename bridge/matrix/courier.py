@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mautrix.api import Method
 from mautrix.types import EventType
 
+from bridge.matrix.audience import ChangedIdentity
 from bridge.matrix.encryption import Encryption
 from bridge.matrix.homeserver import Homeserver, path
 from bridge.matrix.rooms import RoomPlan, Rooms
@@ -20,6 +22,8 @@ from bridge.store import recipients
 from bridge.store.database import Database
 
 REACTION = "m.reaction"
+# What stands in ciphertext has passed no homeserver, and may hold what no database takes.
+EVENT_ID = re.compile(r"\$[!-~]{1,254}")
 
 
 class MatrixCourier:
@@ -51,9 +55,9 @@ class MatrixCourier:
         """Share the room's keys ahead of the next message."""
         await self._encryption.prepare(room)
 
-    async def approve_identity(self, user: UserId) -> None:
-        """Trust a person's present identity."""
-        await self._encryption.approve_identity(user)
+    async def approve_identity(self, user: UserId, master_key: str) -> bool:
+        """Trust a person's new identity."""
+        return await self._encryption.approve(ChangedIdentity(user, master_key))
 
     def seed(self, room: RoomId, about: EventId, tap: Tap) -> Envelope:
         """A reaction of the bot, which the homeserver can read."""
@@ -89,10 +93,10 @@ def _reaction(raw: RawRoomEvent, content: Mapping[str, Any], *, trusted: bool) -
     relation = content.get("m.relates_to")
     if not isinstance(relation, dict) or relation.get("rel_type") != "m.annotation":
         return None
-    about, key = relation.get("event_id"), relation.get("key")
-    if not isinstance(about, str) or not isinstance(key, str):
+    about, key = _event_id(relation.get("event_id")), relation.get("key")
+    if about is None or not isinstance(key, str):
         return None
-    return RoomMessage(raw.event, raw.room, raw.sender, raw.sent_at, key, None, EventId(about), trusted)
+    return RoomMessage(raw.event, raw.room, raw.sender, raw.sent_at, key, None, about, trusted)
 
 
 def _text(raw: RawRoomEvent, content: Mapping[str, Any], *, trusted: bool) -> RoomMessage | None:
@@ -115,7 +119,11 @@ def _about(relation: Mapping[str, Any]) -> EventId | None:
     replied = reply.get("event_id") if isinstance(reply, dict) else None
     if relation.get("rel_type") == "m.thread" and (relation.get("is_falling_back") or replied is None):
         replied = relation.get("event_id")
-    return EventId(replied) if isinstance(replied, str) else None
+    return _event_id(replied)
+
+
+def _event_id(found: Any) -> EventId | None:
+    return EventId(found) if isinstance(found, str) and EVENT_ID.fullmatch(found) else None
 
 
 def _without_reply_fallback(body: str) -> str:

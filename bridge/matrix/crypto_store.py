@@ -7,16 +7,24 @@ On SQLite it is a file of its own beside the bridge's, since it has its own conn
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 from mautrix.crypto import PgCryptoStore
 from mautrix.util.async_db import Database
 
 ACCOUNT = "nightbell"
 # A power cut must not take back a ratchet step whose ciphertext was kept: clients drop a repeated message index.
 SQLITE_PRAGMAS = ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA secure_delete = ON"]
+
+
+def is_store_away(error: Exception) -> bool:
+    """Whether it was the store that failed, so that the same may go well later; else the data is to blame."""
+    at_fault = sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, OSError
+    return isinstance(error, at_fault) and not isinstance(error, asyncpg.DataError | ValueError)
 
 
 def sqlite_crypto_path(database: Path) -> Path:

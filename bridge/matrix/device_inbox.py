@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.engine import operations
-from bridge.matrix.encryption import ChangedIdentity, Encryption
+from bridge.matrix.audience import ChangedIdentity
+from bridge.matrix.encryption import Encryption
 from bridge.store import identities, matrix_inbox
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
@@ -43,21 +45,20 @@ class DeviceInbox:
         for message in waiting:
             changed = await self._encryption.handle(message)
             async with self._database.write() as connection:
+                for identity in changed:
+                    await self._report(connection, identity)
                 await matrix_inbox.drop_device_message(connection, message.seq)
-            for identity in changed:
-                await self._report(identity)
         if waiting:
             await self._keys_came()
         return 0 if len(waiting) == BATCH else None
 
-    async def _report(self, identity: ChangedIdentity) -> None:
+    async def _report(self, connection: AsyncConnection, identity: ChangedIdentity) -> None:
         now = self._now()
-        async with self._database.write() as connection:
-            if not await identities.report_once(connection, identity.user, identity.master_key, now):
-                return
-            log.warning("identity_changed", user=identity.user)
-            text = (
-                f"⚠️ {identity.user} has a new encryption identity. Nothing is sent to their devices until somebody "
-                f"has asked them in person whether they reset it. If they did, write here: approve {identity.user}"
-            )
-            await operations.tell(connection, self._keys, text, now)
+        if not await identities.report_once(connection, identity.user, identity.master_key, now):
+            return
+        log.warning("identity_changed", user=identity.user)
+        text = (
+            f"⚠️ {identity.user} has a new encryption identity. Nothing is sent to their devices until somebody "
+            f"has asked them in person whether they reset it. If they did, write here: approve {identity.user}"
+        )
+        await operations.tell(connection, self._keys, text, now)

@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from mautrix.api import HTTPAPI, Method
-from mautrix.client import Client
 from mautrix.errors import MatrixConnectionError, MatrixRequestError
 from mautrix.types import DeviceID, UserID
 
 from bridge import __version__
+from bridge.matrix.client import TolerantClient
 from bridge.model.errors import HomeserverError
 from bridge.model.ids import UserId
 
@@ -35,7 +35,7 @@ class Homeserver:
     """The two connections to the homeserver: one for requests, one whose answers may take a long poll."""
 
     bot: UserId
-    client: Client
+    client: TolerantClient
     sync_api: HTTPAPI
 
     @property
@@ -102,7 +102,7 @@ async def connect(
         def api(of: ClientSession) -> HTTPAPI:
             return HTTPAPI(url, as_token, client_session=of, log=_SILENT, as_user_id=UserID(bot))  # type: ignore[arg-type]
 
-        client = Client(UserID(bot), api=api(session), log=_SILENT)
+        client = TolerantClient(UserID(bot), api=api(session), log=_SILENT)
         yield Homeserver(bot, client, api(sync_session))
 
 

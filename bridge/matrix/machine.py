@@ -1,8 +1,10 @@
 """The encryption machine: mautrix's, with what it lacks.
 
 It keeps one-time keys before it publishes them, so that a crash can't leave the homeserver handing out keys
-whose private half is lost; and it publishes a fallback key (Matrix spec, 'One-time and fallback keys'), so that
-a device can always be reached. This and `encryption.py` are the only files that stand on mautrix's internals.
+whose private half is lost; it publishes a fallback key (Matrix spec, 'One-time and fallback keys'), so that
+a device can always be reached; and it takes room keys from the devices that made them only, since a key that
+somebody passes on proves nothing of who encrypts with it. This, `audience.py` and `encryption.py` are the only
+files that stand on mautrix's internals.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from contextlib import AbstractAsyncContextManager
-from typing import Any, cast
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
 
+import structlog
 from mautrix.api import Method
 from mautrix.client import Client
 from mautrix.crypto import OlmMachine, PgCryptoStore
@@ -21,9 +25,26 @@ from mautrix.crypto.cross_signing_key import CrossSigningSeeds
 from mautrix.crypto.signature import sign_olm
 from mautrix.crypto.ssss.key import Key as RecoveryKey
 from mautrix.crypto.store import StateStore
-from mautrix.types import EncryptionAlgorithm, IdentityKey, RoomEncryptionStateEventContent, RoomID, UserID
+from mautrix.types import (
+    DeviceID,
+    DeviceIdentity,
+    DeviceKeys,
+    EncryptionAlgorithm,
+    EventType,
+    IdentityKey,
+    QueryKeysResponse,
+    RoomEncryptionStateEventContent,
+    RoomID,
+    ToDeviceEvent,
+    UserID,
+)
 
+from bridge.matrix.crypto_store import is_store_away
 from bridge.matrix.homeserver import _SILENT, path
+
+FALLBACK_REST_SECONDS = 60  # two renewals within it would lose the key that messages on their way still use
+
+log = structlog.get_logger(__name__)
 
 
 class Rotation(StateStore):
@@ -57,19 +78,50 @@ class Machine(OlmMachine):
         # The bot never reads what it wrote, so it keeps no key to it.
         self.dont_store_outbound_keys = True
         self.disable_device_change_key_rotation = True
+        self._fallback_renewed: float | None = None
 
-    def transaction(self) -> AbstractAsyncContextManager[None]:
-        """One transaction of the crypto store; whatever it is given within belongs to it."""
-        transaction: Any = self.crypto_store.transaction()
-        return cast("AbstractAsyncContextManager[None]", transaction)
+    @asynccontextmanager
+    async def olm_transaction(self) -> AsyncIterator[None]:
+        """One transaction over Olm sessions, alone. If it fails, memory forgets what the store has not kept."""
+        async with self._olm_lock:
+            transaction: Any = self.crypto_store.transaction()
+            try:
+                async with transaction:
+                    yield
+            except Exception:
+                self.crypto_store._olm_cache.clear()  # noqa: SLF001
+                self.crypto_store._account = None  # noqa: SLF001
+                await self.load()
+                raise
+
+    async def receive(self, event: ToDeviceEvent) -> None:
+        """Take a room key from the device that made it. Nothing else that is sent to the bot's device matters."""
+        # A session's ratchet never advances without the room key that it carried.
+        async with self.olm_transaction():
+            decrypted = await self._decrypt_olm_event(event)
+            if decrypted.type != EventType.ROOM_KEY:
+                return
+            key: Any = decrypted.content
+            # Who has been given somebody's key could else put their own name to it.
+            if not await self.crypto_store.has_group_session(key.room_id, key.session_id):
+                await self._receive_room_key(decrypted)
+
+    async def fetch_devices(self, users: Iterable[UserID]) -> None:
+        """Fetch these users' devices and identities, and keep track of them from now on."""
+        async with self._fetch_keys_lock:
+            await self._fetch_keys(list(users), include_untracked=True)
+
+    async def lose_track(self, users: Iterable[UserID]) -> None:
+        """Nobody tells of these users' devices any more: they are fetched anew before their next use."""
+        for user in users:
+            await self.crypto_store.db.execute("DELETE FROM crypto_tracked_user WHERE user_id=$1", user)
 
     async def fetch_own_keys(self) -> None:
         """Fetch the bot's own identity and signatures, which mautrix would not store by itself."""
         self._cross_signing_public_keys_fetched = False
         self._cross_signing_public_keys = None
         self._cs_fetch_attempted.discard(self.client.mxid)
-        async with self._fetch_keys_lock:
-            await self._fetch_keys([self.client.mxid], include_untracked=True)
+        await self.fetch_devices([self.client.mxid])
 
     async def publish_identity(self, recovery_key: RecoveryKey, seeds: CrossSigningSeeds) -> None:
         """Publish an identity whose private keys are stored under the recovery key, and sign the own device."""
@@ -79,12 +131,29 @@ class Machine(OlmMachine):
         await self._publish_cross_signing_keys(seeds.to_keys())
         await self.sign_own_device(self.own_identity)
 
-    async def publish_fallback_key(self) -> None:
+    async def renew_fallback_key(self) -> None:
         """Publish a fresh fallback key; the one before it stays valid for messages on their way."""
+        renewed = self._fallback_renewed
+        if renewed is not None and time.monotonic() < renewed + FALLBACK_REST_SECONDS:
+            return
         async with self._share_keys_lock:
+            self._fallback_renewed = time.monotonic()
             self.account.generate_fallback_key()
             await self.crypto_store.put_account(self.account)
             await self._upload({"fallback_keys": self._signed(self.account.fallback_key, fallback=True)})
+
+    async def _process_fetched_keys(
+        self, user_id: UserID, devices: dict[DeviceID, DeviceKeys], resp: QueryKeysResponse
+    ) -> dict[DeviceID, DeviceIdentity]:
+        try:
+            return await super()._process_fetched_keys(user_id, devices, resp)
+        except Exception as error:
+            if is_store_away(error):
+                raise
+            # One user's nonsense must not keep the others' devices from being known.
+            log.warning("devices_unreadable", user=user_id, error=type(error).__name__)
+            await self.crypto_store.put_devices(user_id, {})
+            return {}
 
     async def _unwedge_session(self, sender: UserID, sender_key: IdentityKey) -> None:
         # mautrix starts this from within a store transaction; it must not inherit that transaction's connection.

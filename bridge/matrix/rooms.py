@@ -40,10 +40,18 @@ class RoomPlan:
 class Rooms:
     """Finds, makes and keeps the rooms of the config's plans."""
 
-    def __init__(self, homeserver: Homeserver, database: Database, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        homeserver: Homeserver,
+        database: Database,
+        now: Callable[[], datetime],
+        *,
+        members_changed: Callable[[], None],
+    ) -> None:
         self._homeserver = homeserver
         self._database = database
         self._now = now
+        self._members_changed = members_changed
         self._lock = asyncio.Lock()
         self._rooms: dict[str, RoomId] | None = None
         self._refused: set[tuple[RoomId, UserId]] = set()
@@ -63,8 +71,13 @@ class Rooms:
                     room = await self._create(plan)
                 await self._keep(plan.destination, room)
         if self._fitted.get(room) != plan.members:
-            await self._fit_members(room, plan.members)
+            # Before the work, so that a change which comes while it is done has it done again.
             self._fitted[room] = plan.members
+            try:
+                await self._fit_members(room, plan.members)
+            except BaseException:
+                self._fitted.pop(room, None)
+                raise
         return room
 
     async def _find(self, destination: Destination) -> RoomId | None:
@@ -112,13 +125,14 @@ class Rooms:
             members = await matrix_inbox.members(connection, room)
         present = {user for user, membership in members.items() if membership in ("join", "invite")}
         present.discard(self._homeserver.bot)
+        self._refused -= {(room, user) for user in present}
         for user in sorted(set(wanted) - present):
-            await self._invite(room, user)
+            await self._invite(room, user, members.get(user))
         for user in sorted(present - set(wanted)):
             await self._homeserver.request(Method.POST, path("rooms", room, "kick"), {"user_id": user})
-            await self._set_member(room, user, "leave")
+            await self._note(room, user, members[user], "leave")
 
-    async def _invite(self, room: RoomId, user: UserId) -> None:
+    async def _invite(self, room: RoomId, user: UserId, was: str | None) -> None:
         if (room, user) in self._refused:
             return
         try:
@@ -131,11 +145,12 @@ class Rooms:
             log.warning("invite_refused", room=room, user=user, code=error.code)
             self._refused.add((room, user))
             return
-        await self._set_member(room, user, "invite")
+        await self._note(room, user, was, "invite")
 
-    async def _set_member(self, room: RoomId, user: UserId, membership: str) -> None:
+    async def _note(self, room: RoomId, user: UserId, was: str | None, becomes: str) -> None:
         async with self._database.write() as connection:
-            await matrix_inbox.set_member(connection, room, user, membership)
+            await matrix_inbox.move_member(connection, room, user, was, becomes)
+        self._members_changed()
 
 
 def room_body(plan: RoomPlan) -> dict[str, Any]:

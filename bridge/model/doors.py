@@ -95,8 +95,8 @@ class Courier(Protocol):
     async def prepare(self, room: RoomId) -> None:
         """Share the room's keys now, so that the next message need not wait for it. Raises as `encrypt`."""
 
-    async def approve_identity(self, user: UserId) -> None:
-        """Take a person's present cross-signing identity as theirs from now on."""
+    async def approve_identity(self, user: UserId, master_key: str) -> bool:
+        """Take this cross-signing identity as a person's from now on. False if they have yet another one by now."""
 
     def seed(self, room: RoomId, about: EventId, tap: Tap) -> Envelope:
         """A reaction for a thumb to tap. It is the one thing that can't be encrypted."""

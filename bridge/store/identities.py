@@ -12,7 +12,7 @@ from bridge.store.tables import identity_alert
 
 
 async def report_once(connection: AsyncConnection, user: UserId, master_key: str, now: datetime) -> bool:
-    """True if this is news: it was not the last that was reported of this person, or was approved and replaced since."""
+    """True if this is news: it was not the last that was reported of this person, or was approved in between."""
     query = (
         select(identity_alert)
         .where(identity_alert.c.user_id == user)

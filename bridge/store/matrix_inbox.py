@@ -79,8 +79,13 @@ async def known_events(connection: AsyncConnection, events: Iterable[str]) -> se
 
 
 async def waiting_events(connection: AsyncConnection, limit: int) -> list[RawRoomEvent]:
-    """Stored events that nobody has acted on, in the order in which they came."""
-    query = select(inbound).where(inbound.c.state == "todo").order_by(inbound.c.seq).limit(limit)
+    """Stored events that nobody has acted on, in the order in which they came; last those that were tried before."""
+    query = (
+        select(inbound)
+        .where(inbound.c.state == "todo")
+        .order_by(inbound.c.attempts, inbound.c.seq)
+        .limit(limit)
+    )
     return [
         RawRoomEvent(
             seq=row.seq,
@@ -134,6 +139,21 @@ async def set_member(connection: AsyncConnection, room_id: RoomId, user: UserId,
         statement.on_conflict_do_update(
             index_elements=["room_id", "user_id"], set_={"membership": membership}
         )
+    )
+
+
+async def move_member(
+    connection: AsyncConnection, room_id: RoomId, user: UserId, was: str | None, becomes: str
+) -> None:
+    """A membership that we have changed ourselves, unless the homeserver has told of it, or of a later one, already."""
+    if was is None:
+        row = _insert(connection, member).values(room_id=room_id, user_id=user, membership=becomes)
+        await connection.execute(row.on_conflict_do_nothing(index_elements=["room_id", "user_id"]))
+        return
+    await connection.execute(
+        update(member)
+        .where(member.c.room_id == room_id, member.c.user_id == user, member.c.membership == was)
+        .values(membership=becomes)
     )
 
 

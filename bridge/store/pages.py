@@ -108,9 +108,13 @@ async def get_page(connection: AsyncConnection, page_id: PageId) -> Page:
     return _page((await connection.execute(select(page).where(page.c.id == page_id))).one())
 
 
-async def page_of_event(connection: AsyncConnection, event: EventId) -> Page | None:
-    """The page that a message of ours in a room belongs to."""
-    query = select(page).join(outbox, outbox.c.page == page.c.id).where(outbox.c.event == event)
+async def page_of_event(connection: AsyncConnection, event: EventId, room: RoomId) -> Page | None:
+    """The page that a message of ours in this very room belongs to."""
+    query = (
+        select(page)
+        .join(outbox, outbox.c.page == page.c.id)
+        .where(outbox.c.event == event, outbox.c.room == room)
+    )
     row = (await connection.execute(query)).first()
     return None if row is None else _page(row)
 
