@@ -26,7 +26,10 @@ from bridge.engine.escalate import Escalation
 from bridge.engine.loop import Wake, run_loop
 from bridge.engine.pulse import Pulse
 from bridge.engine.readiness import Readiness
-from bridge.engine.rulebook import Rulebook
+from bridge.engine.reload import Reload
+from bridge.engine.rulebook import Clock, CurrentRulebook, LiveRulebook, Rulebook
+from bridge.engine.shifts import Shifts
+from bridge.engine.situation import Situation
 from bridge.matrix.courier import MatrixCourier
 from bridge.matrix.crypto_store import open_crypto_store
 from bridge.matrix.device import register_bot, require_identity, start_device
@@ -39,6 +42,8 @@ from bridge.matrix.rooms import RoomPlan, Rooms
 from bridge.matrix.sync import Sync
 from bridge.model.doors import OPERATIONS, Destination
 from bridge.model.errors import HomeserverError, StoreUnavailableError
+from bridge.model.ids import PersonId, UserId
+from bridge.policy.schedule import room_members
 from bridge.store import outbox
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
@@ -80,7 +85,7 @@ async def open_house(config: Config) -> AsyncIterator[House]:
         await database.migrate()
         await keys.claim(database, utc_now())
         async with (
-            open_crypto_store(config.database_url, vault.pickle_key()) as store,
+            open_crypto_store(config.database_url, keys.pickle_key()) as store,
             connect(
                 nightbell.homeserver.url,
                 registration.as_token,
@@ -107,28 +112,31 @@ async def start_bot(house: House) -> None:
     await house.homeserver.request(Method.PUT, profile, {"displayname": homeserver.display_name})
 
 
-def room_plan(config: Config, destination: Destination) -> RoomPlan:
-    """How the configuration wants a destination's room."""
-    rooms, encryption = config.nightbell.rooms, config.nightbell.encryption
-    if destination.role is None:
-        name, members = rooms.operations.name, frozenset(rooms.operations.members)
+def room_plan(live: CurrentRulebook, situation: Situation, now: Clock, destination: Destination) -> RoomPlan:
+    """How the configuration in force wants a destination's room."""
+    config = live().config
+    rooms, encryption, roster = config.nightbell.rooms, config.nightbell.encryption, config.roster
+    people: tuple[PersonId, ...] = ()
+    members: frozenset[UserId] = frozenset()
+    if destination.role is not None:
+        name = roster.roles[destination.role].room.name
+        people = room_members(config, destination.role, now(), situation.changes)
+    elif destination.room is not None:
+        name = roster.rooms[destination.room].name
+        people = roster.persons(roster.rooms[destination.room].members)
     else:
-        role = config.roster.roles[destination.role]
-        people = config.roster.persons([*role.members, *((role.backup,) if role.backup else ())])
-        name, members = role.room.name, frozenset(config.roster.people[person].matrix for person in people)
+        name, members = rooms.operations.name, frozenset(rooms.operations.members)
     return RoomPlan(
         destination,
         name,
-        members,
+        members or frozenset(roster.people[person].matrix for person in people),
         federate=rooms.federate,
         rotate_after_ms=round(encryption.rotate_after.total_seconds() * 1000),
         rotate_after_messages=encryption.rotate_after_messages,
     )
 
 
-async def run(
-    config: Config, *, now: Callable[[], datetime] = utc_now, ready: Callable[[int], None] = lambda _: None
-) -> None:
+async def run(config: Config, *, now: Clock = utc_now, ready: Callable[[int], None] = lambda _: None) -> None:
     """Run the bridge until it is cancelled or sent SIGTERM. `ready` is told the port once intake is open."""
     async with open_house(config) as house, AsyncExitStack() as doors:
         bells = Bells()
@@ -160,39 +168,52 @@ class Bells:
     answers: Wake
     devices: Wake
     readiness: Wake
+    shifts: Wake
+    reload: Wake
 
     def __init__(self) -> None:
         for name in self.__slots__:
             object.__setattr__(self, name, Wake())
 
 
-async def _run_loops(
-    house: House, bells: Bells, pulse: Pulse, inbox: IntakeStore, now: Callable[[], datetime]
-) -> None:
-    book = Rulebook.of(house.config)
+async def _run_loops(house: House, bells: Bells, pulse: Pulse, inbox: IntakeStore, now: Clock) -> None:
+    database, keys = house.database, house.keys
+    live = LiveRulebook(Rulebook.of(house.config))
+    situation = Situation(now)
+    async with database.read() as connection:
+        await situation.load(connection)
 
     def decided() -> None:
         bells.deliver.ring()
         bells.escalate.ring()
 
-    dispatch = Dispatch(house.database, house.keys, inbox, lambda: book, now=now, wake=decided)
-    escalation = Escalation(house.database, house.keys, inbox, lambda: book, now=now, wake=bells.deliver.ring)
+    def ask_to_reload() -> None:
+        reloading.ask()
+        bells.reload.ring()
+
+    reloading = Reload(database, keys, live, now=now, wake=decided)
+    dispatch = Dispatch(database, keys, inbox, live, situation, now=now, wake=decided)
+    escalation = Escalation(database, keys, inbox, live, situation, now=now, wake=bells.deliver.ring)
     async with asyncio.TaskGroup() as group:
         # Pages are decided and climb while the homeserver is away, too.
         group.create_task(run_loop("dispatch", bells.dispatch, dispatch.step, pulse.beat))
         group.create_task(run_loop("escalate", bells.escalate, escalation.step, pulse.beat))
+        group.create_task(run_loop("reload", bells.reload, reloading.step, pulse.beat))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, ask_to_reload)
         await _start_when_there(house, pulse)
-        matrix = Matrix.of(house, now)
+        matrix = Matrix.of(house, partial(room_plan, live, situation, now), now)
         await matrix.sync.step(wait=False)
+        situation.courier = matrix.courier
         answers = Answers(
-            house.database, house.keys, inbox, matrix.courier, lambda: book, now=now, wake=decided
+            database, keys, inbox, matrix.courier, rulebook=live, situation=situation, now=now, wake=decided
         )
-        readiness = Readiness(
-            house.database, house.keys, matrix.courier, lambda: book, now=now, wake=bells.deliver.ring
+        readiness = Readiness(database, keys, matrix.courier, live, now=now, wake=bells.deliver.ring)
+        hand_overs = Shifts(
+            database, keys, live, situation, now=now, changed=bells.readiness.ring, wake=bells.deliver.ring
         )
         delivery = Delivery(
-            house.database,
-            house.keys,
+            database,
+            keys,
             matrix.courier,
             now=now,
             rooms_at_once=ROOMS_AT_ONCE,
@@ -200,14 +221,13 @@ async def _run_loops(
             wake=bells.deliver.ring,
         )
         readers_changed = partial(_readers_changed, delivery, bells)
-        devices = DeviceInbox(
-            house.database, house.keys, matrix.encryption, now=now, keys_came=readers_changed
-        )
+        devices = DeviceInbox(database, keys, matrix.encryption, now=now, keys_came=readers_changed)
         read = partial(_read, matrix, bells, readers_changed)
         group.create_task(run_loop("sync", Wake(), read, pulse.beat))
         group.create_task(run_loop("devices", bells.devices, devices.step, pulse.beat))
         group.create_task(run_loop("answers", bells.answers, answers.step, pulse.beat))
         group.create_task(run_loop("readiness", bells.readiness, readiness.step, pulse.beat))
+        group.create_task(run_loop("shifts", bells.shifts, hand_overs.step, pulse.beat))
         group.create_task(run_loop("deliver", bells.deliver, partial(delivery.step, group), pulse.beat))
         log.info("bell_ready", bot=house.homeserver.bot, device=house.homeserver.device)
 
@@ -222,14 +242,12 @@ class Matrix:
     courier: MatrixCourier
 
     @classmethod
-    def of(cls, house: House, now: Callable[[], datetime]) -> Matrix:
+    def of(cls, house: House, plan_of: Callable[[Destination], RoomPlan], now: Clock) -> Matrix:
         """Build them on an open house."""
         trust = house.config.nightbell.encryption.trust
         encryption = Encryption(house.homeserver, house.machine, house.database, trust, now)
         rooms = Rooms(house.homeserver, house.database, now, members_changed=encryption.forget_audiences)
-        courier = MatrixCourier(
-            house.homeserver, house.database, encryption, rooms, partial(room_plan, house.config)
-        )
+        courier = MatrixCourier(house.homeserver, encryption, rooms, plan_of)
         return cls(Sync(house.homeserver, house.database, now), encryption, rooms, courier)
 
 
@@ -254,9 +272,7 @@ async def _readers_changed(delivery: Delivery, bells: Bells) -> None:
     await delivery.hasten()
 
 
-async def _report(
-    house: House, now: Callable[[], datetime], decided: Callable[[], None], entry: Entry, reason: str
-) -> None:
+async def _report(house: House, now: Clock, decided: Callable[[], None], entry: Entry, reason: str) -> None:
     """Tell the operations room of a message that can't be delivered."""
     if entry.destination == OPERATIONS:
         log.error("operations_room_unreachable", reason=reason)

@@ -12,9 +12,11 @@ import binascii
 import hashlib
 import hmac
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -82,6 +84,18 @@ class Key:
         """Decrypt a key that `wrap` encrypted. Raises VaultError if it was another key."""
         return Key(key_id, self.open(wrapped, f"key {key_id}").reveal())
 
+    def fingerprint(self, kind: str, value: Phi[str]) -> bytes:
+        """A keyed fingerprint (HMAC-SHA256) by which a value can be found again but not read."""
+        return hmac.digest(self._secret, f"{kind}\0{value.reveal()}".encode(), hashlib.sha256)
+
+    def passphrase(self) -> str:
+        """The key as a passphrase, for a library that encrypts by itself."""
+        return base64.b64encode(self._secret).decode()
+
+    def signer(self) -> Ed25519PrivateKey:
+        """The signing key that this key is the seed of."""
+        return Ed25519PrivateKey.from_private_bytes(self._secret)
+
     def __repr__(self) -> str:
         return f"Key({self.id})"
 
@@ -91,30 +105,41 @@ def new_key(key_id: str) -> Key:
     return Key(key_id, os.urandom(KEY_BYTES))
 
 
+def root_key(operator_key: bytes) -> Key:
+    """The key that an operator's key stands for. Its id tells which one it is, and nothing more."""
+    return Key(_derive(operator_key, "key id")[:8].hex(), _derive(operator_key, "wrap"))
+
+
 class Vault:
-    """What is derived from the operator's key: the root that wraps day keys, a lookup key, the pickle key."""
+    """The operator's keys: the one in force, which wraps, and those before it, which only open."""
 
-    def __init__(self, operator_key: bytes) -> None:
-        self._operator_key = operator_key
-        self.root = Key(self._derive("key id")[:8].hex(), self._derive("wrap"))
-        self._lookup_key = self._derive("lookup")
-
-    def lookup(self, kind: str, value: Phi[str]) -> bytes:
-        """A keyed fingerprint (HMAC-SHA256) by which a value can be found again but not read."""
-        return hmac.digest(self._lookup_key, f"{kind}\0{value.reveal()}".encode(), hashlib.sha256)
+    def __init__(self, operator_key: bytes, *previous: bytes) -> None:
+        self.root = root_key(operator_key)
+        self._known = {key.id: key for key in (self.root, *map(root_key, previous))}
 
     def prove(self) -> bytes:
         """A sealed constant; `verify` tells with it whether a database was written under this key."""
         return self.root.seal(Phi(PROOF), "proof")
 
-    def verify(self, proof: bytes) -> None:
-        """Raise VaultError unless `proof` was made by this operator key."""
-        self.root.open(proof, "proof")
+    def verify(self, root: str, proof: bytes) -> None:
+        """Raise VaultError, saying what to configure, unless the operator key `root` is here and made `proof`."""
+        if root not in self._known:
+            message = (
+                f"the database was sealed under operator key {root}, but the configured one is {self.root.id}; "
+                "configure the key that belongs to this database, or, after a change of keys, both of them"
+            )
+            raise VaultError(message)
+        self._known[root].open(proof, "proof")
 
-    def pickle_key(self) -> str:
-        """The passphrase of the crypto store's pickles."""
-        return base64.b64encode(self._derive("crypto store")).decode()
+    def unwrap(self, key_id: str, wrapped: bytes) -> Key:
+        """Open a key that one of the configured operator keys wrapped. Raises VaultError."""
+        for root in self._known.values():
+            with suppress(VaultError):
+                return root.unwrap(key_id, wrapped)
+        message = f"no configured operator key opens {key_id}; after a change of keys configure both"
+        raise VaultError(message)
 
-    def _derive(self, purpose: str) -> bytes:
-        info = f"nightbell/1/{purpose}".encode()
-        return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(self._operator_key)
+
+def _derive(operator_key: bytes, purpose: str) -> bytes:
+    info = f"nightbell/1/{purpose}".encode()
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(operator_key)

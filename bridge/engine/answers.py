@@ -9,16 +9,17 @@ from html import escape
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bridge.engine import page_message
+from bridge.engine import commands
 from bridge.engine.messages import message
 from bridge.engine.rulebook import Clock, CurrentRulebook
-from bridge.model.doors import Courier, Destination, RawRoomEvent, RoomMessage
+from bridge.engine.situation import Situation
+from bridge.model.doors import OPERATIONS, Courier, Destination, RawRoomEvent, RoomMessage
 from bridge.model.errors import NightbellError, UnreadableError
 from bridge.model.ids import RetentionClassId, UserId
 from bridge.model.page import Page
 from bridge.model.phi import Phi
-from bridge.policy.commands import HELP, Command, NotUnderstood, Verb, parse, parse_reaction
-from bridge.policy.rendering import PageText, status_line
+from bridge.policy.commands import Command, NotUnderstood, parse, parse_reaction
+from bridge.policy.rendering import PageText
 from bridge.store import identities, matrix_inbox, outbox, pages
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
@@ -35,9 +36,6 @@ UNTRUSTED = (
     "I can't act on this: it came from a session that isn't verified. Tap ✅ instead, or verify the session."
 )
 UNREADABLE = "I could not read the last message: its key never came. Please tap ✅, or write it again."
-WHICH = "Several pages are waiting. Tap ✅ under yours, or reply to it."
-NOTHING = "No page is waiting here."
-NOT_YET = "That is not possible here yet. Tap ✅ to accept."
 
 log = structlog.get_logger(__name__)
 
@@ -51,8 +49,9 @@ class Answers:
         keys: KeyRing,
         inbox: IntakeStore,
         courier: Courier,
-        rulebook: CurrentRulebook,
         *,
+        rulebook: CurrentRulebook,
+        situation: Situation,
         now: Clock,
         wake: Callable[[], None],
     ) -> None:
@@ -61,6 +60,7 @@ class Answers:
         self._inbox = inbox
         self._courier = courier
         self._rulebook = rulebook
+        self._situation = situation
         self._now = now
         self._wake = wake
 
@@ -92,7 +92,7 @@ class Answers:
         said = await self._courier.read(raw) if destination is not None else None
         async with self._database.write() as connection:
             if said is not None and destination is not None:
-                obey = self._obey if destination.role is not None else self._obey_operations
+                obey = self._obey_operations if destination == OPERATIONS else self._obey
                 await obey(connection, said, destination)
             await matrix_inbox.settle_event(connection, raw.seq, "done")
         self._wake()
@@ -119,16 +119,27 @@ class Answers:
             asked = parse(said.text, addressed=page is not None)
         if asked is None:
             return
+        answer: str | None
         if isinstance(asked, NotUnderstood):
-            await self._answer(connection, destination, said, asked.answer)
+            answer = asked.answer
         elif not said.trusted:
-            await self._answer(connection, destination, said, UNTRUSTED)
-        elif asked.verb is Verb.ACCEPT:
-            await self._accept(connection, said, destination, page)
-        elif asked.verb is Verb.HELP:
-            await self._answer(connection, destination, said, HELP)
+            answer = UNTRUSTED
         else:
-            await self._answer(connection, destination, said, NOT_YET)
+            config, now = self._rulebook().config, self._now()
+            asker = commands.Asked(
+                connection=connection,
+                inbox=self._inbox,
+                config=config,
+                situation=self._situation,
+                said=said,
+                destination=destination,
+                command=asked,
+                page=page,
+                now=now,
+            )
+            answer = await commands.obey(asker)
+        if answer is not None:
+            await self._answer(connection, destination, said, answer, page)
 
     async def _obey_operations(
         self, connection: AsyncConnection, said: RoomMessage, destination: Destination
@@ -150,29 +161,28 @@ class Answers:
         log.warning("identity_approved", user=user, by=said.sender)
         await self._answer(connection, destination, said, f"{user} is trusted again.")
 
-    async def _accept(
-        self, connection: AsyncConnection, said: RoomMessage, destination: Destination, page: Page | None
-    ) -> None:
-        if page is None:
-            waiting = await pages.waiting_pages(connection, said.room)
-            if len(waiting) != 1:
-                await self._answer(connection, destination, said, WHICH if waiting else NOTHING)
-                return
-            page = waiting[0]
-        config, now = self._rulebook().config, self._now()
-        if await pages.accept_page(connection, page.id, said.sender, now):
-            await page_message.show(connection, self._inbox, config, page.id, now)
-            log.info("page_accepted", page=page.id, by=said.sender)
-        elif page.accepted_by != said.sender:
-            await self._answer(connection, destination, said, f"{status_line(config, page, now)}.")
-
     async def _answer(
-        self, connection: AsyncConnection, destination: Destination, to: RoomMessage | RawRoomEvent, text: str
+        self,
+        connection: AsyncConnection,
+        destination: Destination,
+        to: RoomMessage | RawRoomEvent,
+        text: str,
+        page: Page | None = None,
     ) -> None:
+        """Answer somebody. What is said about a page is sealed, and goes away, with the page's content."""
         now = self._now()
         html = escape(text).replace("\n", "<br>")
         content = message(PageText(Phi(text), Phi(html), (to.sender,), notice=True))
-        key = await self._keys.new_data_key(connection, ANSWER_CLASS, now)
-        await outbox.put(
-            connection, [Draft(destination, Purpose.ANSWER, content, key, target_event=to.event)], now
+        if page is not None:
+            _, key = await self._inbox.event_of(connection, page.latest or page.intake)
+        else:
+            key = await self._keys.new_data_key(connection, ANSWER_CLASS, now)
+        draft = Draft(
+            destination,
+            Purpose.ANSWER,
+            content,
+            key,
+            page=page.id if page else None,
+            target_event=to.event,
         )
+        await outbox.put(connection, [draft], now)

@@ -189,6 +189,10 @@ def _related(content: Phi[bytes], purpose: Purpose, target: EventId) -> Phi[byte
     document: dict[str, Any] = json.loads(content.reveal())
     if purpose is Purpose.STATUS:
         document["m.relates_to"] = {"rel_type": "m.replace", "event_id": target}
+    elif purpose is Purpose.NOTE:
+        # Clients without threads show it as a reply (Matrix spec, 'Threading').
+        fallback = {"is_falling_back": True, "m.in_reply_to": {"event_id": target}}
+        document["m.relates_to"] = {"rel_type": "m.thread", "event_id": target, **fallback}
     else:
         document["m.relates_to"] = {"m.in_reply_to": {"event_id": target}}
     return Phi(json.dumps(document).encode())

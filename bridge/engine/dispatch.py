@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bridge.config import Config
 from bridge.engine import operations, page_message
+from bridge.engine.messages import message
 from bridge.engine.rulebook import Clock, CurrentRulebook
+from bridge.engine.situation import Situation, destination_of, places
+from bridge.model.decision import Decision
 from bridge.model.event import IntakeEvent
-from bridge.model.ids import RetentionClassId
+from bridge.model.ids import IntakeId, PageId, RetentionClassId
 from bridge.model.phi import Phi
+from bridge.model.priority import Priority
 from bridge.policy import ladder
-from bridge.policy.rendering import render_move
+from bridge.policy.rendering import render_again, render_move
 from bridge.policy.routing import route
+from bridge.policy.waiting import bundle_key, joins
 from bridge.store import outbox, pages
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeRow, IntakeStore
 from bridge.store.keys import KeyRing
-from bridge.store.outbox import Draft
+from bridge.store.outbox import Draft, Purpose
 from bridge.store.pages import Opening
 from bridge.vault import Key
 
 BATCH = 50
 QUOTED_CHARACTERS = 2_000  # of an unreadable request; the whole of it stays in the vault
+LONGEST_REPEAT = timedelta(days=1)
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Work:
+    """What a batch of events becomes."""
+
+    classes: list[tuple[Key, RetentionClassId]] = field(default_factory=list)
+    openings: list[Opening] = field(default_factory=list)
+    drafts: list[Draft] = field(default_factory=list)
+    joining: list[tuple[PageId, IntakeId]] = field(default_factory=list)
 
 
 class Dispatch:
@@ -39,6 +57,7 @@ class Dispatch:
         keys: KeyRing,
         inbox: IntakeStore,
         rulebook: CurrentRulebook,
+        situation: Situation,
         *,
         now: Clock,
         wake: Callable[[], None],
@@ -47,6 +66,7 @@ class Dispatch:
         self._keys = keys
         self._inbox = inbox
         self._rulebook = rulebook
+        self._situation = situation
         self._now = now
         self._wake = wake
 
@@ -54,19 +74,21 @@ class Dispatch:
         """Route what waits, all of it in one transaction. Returns 0 if more may wait, else None."""
         async with self._database.read() as connection:
             waiting = await self._inbox.waiting(connection, BATCH)
-        if not waiting:
-            return None
-        now = self._now()
-        work = _Work()
-        for row in waiting:
-            if row.event is not None:
-                self._route(work, row, row.event, now)
-            else:
-                work.drafts.append(_shown(row))
+            if not waiting:
+                return None
+            now = self._now()
+            work = _Work()
+            for row in waiting:
+                if row.event is not None:
+                    await self._route(connection, work, row, row.event, now)
+                else:
+                    work.drafts.append(_shown(row))
         async with self._database.write() as connection:
             await self._keys.reclassify(connection, work.classes, now)
             await pages.open_pages(connection, work.openings)
             await outbox.put(connection, work.drafts, now)
+            for page_id, intake in work.joining:
+                await self._join(connection, page_id, intake, now)
             await self._inbox.mark_routed(connection, [row.id for row in waiting])
         self._wake()
         for page in (opening.page for opening in work.openings):
@@ -75,27 +97,88 @@ class Dispatch:
             )
         return 0 if len(waiting) == BATCH else None
 
-    def _route(self, work: _Work, row: IntakeRow, event: IntakeEvent, now: datetime) -> None:
+    async def _route(
+        self, connection: AsyncConnection, work: _Work, row: IntakeRow, event: IntakeEvent, now: datetime
+    ) -> None:
         book = self._rulebook()
-        routing = route(book.router, event, now)
+        earlier = []
+        if book.counts_repeats and event.caller is not None:
+            since = row.received_at - LONGEST_REPEAT
+            earlier = await self._inbox.earlier(connection, event.caller, since, row.received_at)
+        routing = route(book.router, event, now, earlier)
         work.classes.append((row.key, routing.primary.retention))
         for decision in routing.all:
-            move = ladder.open_page(book.config, decision, now)
-            opening = pages.new_page(row.id, decision, move, now)
-            work.openings.append(opening)
-            work.drafts += page_message.post(book.config, opening.page, event, row.key, now)
-            if not move.notify:
-                text = render_move(book.config, opening.page, move, now).plain.reveal()
-                work.drafts.append(operations.notice(text, row.key, page=opening.page.id))
+            key = bundle_key(decision, event)
+            mac = self._keys.lookup("bundle", key) if key is not None else None
+            if mac is not None and (like := await self._like(connection, work, decision, mac, now)):
+                work.joining.append((like, row.id))
+                continue
+            opening = await self._open(row, decision, book.config, now)
+            work.openings.append(replace(opening, bundle_mac=mac))
+            work.drafts += _drafts(book.config, opening, row, event, now)
+
+    async def _like(
+        self, connection: AsyncConnection, work: _Work, decision: Decision, mac: bytes, now: datetime
+    ) -> PageId | None:
+        """The page that a like event joins."""
+        for opening in work.openings:
+            if opening.bundle_mac == mac:
+                return opening.page.id
+        found = (await pages.bundles(connection, [mac])).get(mac)
+        return found[0].id if found and joins(decision, found[0].state, found[1], now) else None
+
+    async def _open(self, row: IntakeRow, decision: Decision, config: Config, now: datetime) -> Opening:
+        room = room_of(config, decision)
+        held = Opening(pages.new_page(row.id, decision, None, room, now), decision, None)
+        if decision.hold_until is not None:
+            return held
+        reachable = await self._situation.reachable(config, places(config, held.page))
+        move = ladder.open_page(config, decision, now, reachable, self._situation.changes)
+        return Opening(pages.new_page(row.id, decision, move, room, now), decision, move)
+
+    async def _join(
+        self, connection: AsyncConnection, page_id: PageId, intake: IntakeId, now: datetime
+    ) -> None:
+        await pages.join_bundle(connection, page_id, intake, now)
+        page = await pages.get_page(connection, page_id)
+        log.info("page_joined", page=page_id, count=page.count)
+        if page.held_until is not None:
+            return
+        config = self._rulebook().config
+        await page_message.show(connection, self._inbox, config, page_id, now)
+        _, key = await self._inbox.event_of(connection, intake)
+        again = message(render_again(config, page))
+        nudges = [
+            Draft(
+                destination, Purpose.NUDGE, again, key, urgency=page.priority.rank, page=page_id, target=main
+            )
+            for destination, main in (await outbox.messages_of(connection, page_id)).items()
+        ]
+        await outbox.put(connection, nudges, now)
 
 
-@dataclass(slots=True)
-class _Work:
-    """What a batch of events becomes."""
+def _drafts(
+    config: Config, opening: Opening, row: IntakeRow, event: IntakeEvent, now: datetime
+) -> list[Draft]:
+    """What is said as a page opens; nothing while it is held back."""
+    page, move = opening.page, opening.move
+    if move is None:
+        return []
+    drafts = page_message.post(config, page, event, row.key, now)
+    if move.role != page.role:
+        elsewhere = destination_of(config, move.role, None)
+        drafts += page_message.post(config, page, event, row.key, now, to=elsewhere)
+    if move.skipped or not move.notify:
+        text = render_move(config, page, move, now).plain.reveal()
+        drafts.append(operations.notice(f"⚠️ {text}", row.key, page=page.id))
+    return drafts
 
-    classes: list[tuple[Key, RetentionClassId]] = field(default_factory=list)
-    openings: list[Opening] = field(default_factory=list)
-    drafts: list[Draft] = field(default_factory=list)
+
+def room_of(config: Config, decision: Decision) -> str | None:
+    """The named room of a decision: the rule's, or for STAT the role's own."""
+    if decision.room is not None or decision.priority is not Priority.STAT:
+        return decision.room
+    return config.roster.roles[decision.role].stat_room
 
 
 def _shown(row: IntakeRow) -> Draft:

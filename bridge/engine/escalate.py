@@ -1,19 +1,26 @@
-"""Timers: a page that nobody has accepted climbs its ladder, to the second, and after an outage at once."""
+"""Timers: a page that nobody has accepted climbs its ladder, to the second, and after an outage at once.
+
+A page that quiet hours have held back rings when they end; several at once are told of in one digest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bridge.config import Config
 from bridge.engine import operations, page_message
 from bridge.engine.messages import message
 from bridge.engine.rulebook import Clock, CurrentRulebook
-from bridge.model.decision import StepKind
-from bridge.model.doors import Destination
+from bridge.engine.situation import Situation, destination_of, places
+from bridge.model.decision import Decision, Move, StepKind
+from bridge.model.page import Page
 from bridge.policy import ladder
 from bridge.policy.rendering import render_move
+from bridge.policy.summaries import render_digest
 from bridge.store import outbox, pages
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
@@ -35,6 +42,7 @@ class Escalation:
         keys: KeyRing,
         inbox: IntakeStore,
         rulebook: CurrentRulebook,
+        situation: Situation,
         *,
         now: Clock,
         wake: Callable[[], None],
@@ -43,6 +51,7 @@ class Escalation:
         self._keys = keys
         self._inbox = inbox
         self._rulebook = rulebook
+        self._situation = situation
         self._now = now
         self._wake = wake
 
@@ -50,47 +59,107 @@ class Escalation:
         """Climb what is due. Returns the seconds until the next timer."""
         async with self._database.read() as connection:
             due = await pages.due_timers(connection, self._now(), BATCH)
+        released = [timer for timer in due if timer.step == 0]
+        if released:
+            await self._release(released)
         for timer in due:
-            async with self._database.write() as connection:
-                await self._climb(connection, timer)
+            if timer.step > 0:
+                await self._climb(timer)
+        if due:
             self._wake()
         async with self._database.read() as connection:
             following = await pages.next_due(connection)
         return None if following is None else max(0.0, (following - self._now()).total_seconds())
 
-    async def _climb(self, connection: AsyncConnection, timer: DueTimer) -> None:
+    async def _climb(self, timer: DueTimer) -> None:
         config, now = self._rulebook().config, self._now()
-        page = await pages.get_page(connection, timer.page)
-        if not page.state.waiting:
-            await pages.stop_timer(connection, page.id)
-            return
-        move = ladder.climb(config, page, now, due=timer.due_at)
-        await pages.record_move(connection, page, move)
-        event, key = await self._inbox.event_of(connection, page.intake)
-        text = render_move(config, page, move, now)
-        if move.kind is StepKind.OPERATIONS or not move.notify:
-            drafts = [operations.notice(text.plain.reveal(), key, page=page.id)]
-        else:
-            drafts = []
-            destination = Destination(move.role)
-            main = (await outbox.messages_of(connection, page.id)).get(destination)
-            if main is None:
-                # Another role's room has not seen the page: it gets the whole of it, to edit like the first.
-                drafts = page_message.post(config, page, event, key, now, to=destination)
-                main = drafts[0].transaction
-            urgency = page.priority.rank
-            drafts.append(
-                Draft(
-                    destination, Purpose.NUDGE, message(text), key, urgency=urgency, page=page.id, target=main
+        async with self._database.read() as connection:
+            page = await pages.get_page(connection, timer.page)
+        reachable = await self._situation.reachable(config, places(config, page), page.declined)
+        async with self._database.write() as connection:
+            page = await pages.get_page(connection, timer.page)
+            if not page.state.waiting:
+                await pages.stop_timer(connection, page.id)
+                return
+            changes = self._situation.changes
+            move = ladder.climb(config, page, now, reachable, changes, due=timer.due_at)
+            await pages.record_move(connection, page, move)
+            text = render_move(config, page, move, now)
+            event, key = await self._inbox.event_of(connection, page.latest or page.intake)
+            drafts: list[Draft] = []
+            if move.kind is StepKind.OPERATIONS or not move.notify or move.skipped:
+                drafts.append(operations.notice(text.plain.reveal(), key, page=page.id))
+            if move.notify:
+                at_home = move.role == page.role
+                destination = destination_of(config, move.role, page.room if at_home else None)
+                main = (await outbox.messages_of(connection, page.id)).get(destination)
+                if main is None:
+                    # Another role's room has not seen the page: it gets the whole of it, to edit like the first.
+                    drafts += page_message.post(config, page, event, key, now, to=destination)
+                    main = next(draft.transaction for draft in drafts if draft.purpose is Purpose.PAGE)
+                urgency = page.priority.rank
+                nudge = message(text)
+                drafts.append(
+                    Draft(destination, Purpose.NUDGE, nudge, key, urgency=urgency, page=page.id, target=main)
                 )
-            )
-        await outbox.put(connection, drafts, now)
-        await page_message.show(connection, self._inbox, config, page.id, now)
+            await outbox.put(connection, drafts, now)
+            await page_message.show(connection, self._inbox, config, page.id, now, note=text.plain.reveal())
         log.info(
             "page_climbed",
             page=page.id,
             step=move.step,
             kind=move.kind.value if move.kind else "end",
             notified=list(move.notify),
-            late_seconds=move.late_by.total_seconds(),
+            skipped=list(move.skipped),
+            late_seconds=round(move.late_by.total_seconds(), 3),
         )
+
+    async def _release(self, timers: list[DueTimer]) -> None:
+        """End the waiting of pages together, so that a digest can name them all."""
+        config, now = self._rulebook().config, self._now()
+        async with self._database.read() as connection:
+            held = [await pages.get_page(connection, timer.page) for timer in timers]
+        moves: dict[str, Move] = {}
+        for page in held:
+            reachable = await self._situation.reachable(config, places(config, page))
+            decision = _decision_of(page)
+            moves[page.id] = ladder.open_page(config, decision, now, reachable, self._situation.changes)
+        async with self._database.write() as connection:
+            current = [await pages.get_page(connection, page.id) for page in held]
+            waiting = [page for page in current if page.state.waiting]
+            await self._digest(connection, config, waiting, now)
+            for page in waiting:
+                await pages.release_page(connection, page.id, moves[page.id])
+                released = await pages.get_page(connection, page.id)
+                event, key = await self._inbox.event_of(connection, page.latest or page.intake)
+                await outbox.put(connection, page_message.post(config, released, event, key, now), now)
+                log.info("page_released", page=page.id)
+
+    async def _digest(
+        self, connection: AsyncConnection, config: Config, held: list[Page], now: datetime
+    ) -> None:
+        rooms = {destination_of(config, page.role, page.room) for page in held}
+        for destination in rooms:
+            here = [page for page in held if destination_of(config, page.role, page.room) == destination]
+            if len(here) == 1:
+                continue
+            opened = [
+                (page, await self._inbox.event_of(connection, page.latest or page.intake)) for page in here
+            ]
+            text = render_digest(config, [(page, event) for page, (event, _) in opened], now)
+            key = await self._keys.new_data_key(connection, here[0].retention, now)
+            await outbox.put(connection, [Draft(destination, Purpose.NOTICE, message(text), key)], now)
+
+
+def _decision_of(page: Page) -> Decision:
+    """The decision that a held page was made by."""
+    return Decision(
+        rule=page.rule,
+        role=page.role,
+        priority=page.priority,
+        ladder=page.ladder,
+        template=page.template,
+        retention=page.retention,
+        why=(),
+        config_hash=page.config_hash,
+    )

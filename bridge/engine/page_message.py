@@ -1,20 +1,27 @@
-"""The page's message: posted once to a room, and by edits always the truth about the page's state."""
+"""The page's message: posted once to a room, and by edits always the truth about the page's state.
+
+What has happened to the page stands in the message's thread.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+from html import escape
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.config import Config
 from bridge.engine.messages import message, replacement
+from bridge.engine.situation import destination_of
 from bridge.model.doors import Destination
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import PageId
-from bridge.model.page import Page
+from bridge.model.page import Page, PageState
 from bridge.model.phi import Phi
 from bridge.model.tap import Tap
-from bridge.policy.rendering import render
+from bridge.policy.commands import SEEDED
+from bridge.policy.rendering import PageText, clock, render
 from bridge.store import outbox, pages
 from bridge.store.inbox import IntakeStore
 from bridge.store.outbox import Draft, Purpose
@@ -24,39 +31,62 @@ from bridge.vault import Key
 def post(
     config: Config, page: Page, event: IntakeEvent, key: Key, now: datetime, *, to: Destination | None = None
 ) -> list[Draft]:
-    """The page's message for a room, its own role's by default, and a tap to put under it."""
+    """The page's message for a room, its own by default, and the taps to put under it."""
     main = Draft(
-        to or Destination(page.role),
+        to or destination_of(config, page.role, page.room),
         Purpose.PAGE,
-        message(render(config, page, event, now)),
+        message(render(config, page, event, now, page.count)),
         key,
         urgency=page.priority.rank,
         page=page.id,
     )
-    tap = Draft(
-        main.destination,
-        Purpose.SEED,
-        Phi(Tap.ACCEPT.value.encode()),
-        key,
-        event_type="m.reaction",
-        urgency=page.priority.rank,
-        page=page.id,
-        target=main.transaction,
-    )
-    return [main, tap]
+    return [main, *_taps(SEEDED[PageState.OPEN], page, key, main.destination, main.transaction)]
 
 
 async def show(
-    connection: AsyncConnection, inbox: IntakeStore, config: Config, page_id: PageId, now: datetime
+    connection: AsyncConnection,
+    inbox: IntakeStore,
+    config: Config,
+    page_id: PageId,
+    now: datetime,
+    *,
+    note: str | None = None,
 ) -> None:
-    """Put edits of the page's messages, as the page now stands, into the outbox."""
+    """Put edits of the page's messages, as the page now stands, into the outbox; and a line into their threads.
+
+    Once it is accepted, what can be tapped next is put under it.
+    """
     page = await pages.get_page(connection, page_id)
-    event, key = await inbox.event_of(connection, page.intake)
-    content = replacement(render(config, page, event, now))
-    edits = [
-        Draft(
-            destination, Purpose.STATUS, content, key, urgency=page.priority.rank, page=page.id, target=main
+    event, key = await inbox.event_of(connection, page.latest or page.intake)
+    content = replacement(render(config, page, event, now, page.count))
+    drafts: list[Draft] = []
+    for destination, main in (await outbox.messages_of(connection, page_id)).items():
+        urgency = page.priority.rank
+        drafts.append(
+            Draft(destination, Purpose.STATUS, content, key, urgency=urgency, page=page.id, target=main)
         )
-        for destination, main in (await outbox.messages_of(connection, page_id)).items()
+        if note is not None:
+            text = f"{clock(now, config.roster.zone(page.role), now)} · {note}"
+            said = message(PageText(Phi(text), Phi(escape(text)), (), notice=True))
+            drafts.append(
+                Draft(destination, Purpose.NOTE, said, key, urgency=urgency, page=page.id, target=main)
+            )
+        if page.state is PageState.ACCEPTED:
+            drafts += _taps(SEEDED[PageState.ACCEPTED], page, key, destination, main)
+    await outbox.put(connection, drafts, now)
+
+
+def _taps(taps: Iterable[Tap], page: Page, key: Key, destination: Destination, main: str) -> list[Draft]:
+    return [
+        Draft(
+            destination,
+            Purpose.SEED,
+            Phi(tap.value.encode()),
+            key,
+            event_type="m.reaction",
+            urgency=page.priority.rank,
+            page=page.id,
+            target=main,
+        )
+        for tap in taps
     ]
-    await outbox.put(connection, edits, now)

@@ -39,8 +39,9 @@ class Readiness:
 
     async def step(self) -> float | None:
         """Look at every room once. Raises HomeserverError; the rooms done until then stay done."""
-        roles = self._rulebook().config.roster.roles
-        for destination in [OPERATIONS, *(Destination(role) for role in roles)]:
+        roster = self._rulebook().config.roster
+        named = (Destination(room=name) for name in roster.rooms)
+        for destination in [OPERATIONS, *(Destination(role) for role in roster.roles), *named]:
             try:
                 room = await self._courier.room(destination)
                 await self._courier.prepare(room)
@@ -55,10 +56,9 @@ class Readiness:
             return
         self.unreadable[destination] = reason
         log.warning("room_unreadable", destination=str(destination), reason=reason)
-        if destination.role is None:
+        if destination == OPERATIONS:
             return
-        name = self._rulebook().config.roster.roles[destination.role].name
-        text = f"⚠️ {name}: nobody in the room could read a page now ({reason}). Pages for it climb at once."
+        text = f"⚠️ {destination}: nobody in the room could read a page now ({reason}). Pages for it climb at once."
         async with self._database.write() as connection:
             await operations.tell(connection, self._keys, text, self._now())
         self._wake()

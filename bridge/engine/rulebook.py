@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bridge.config import Config
+from bridge.config.routing import When
 from bridge.policy.routing import Router, compile_rules
 
 Clock = Callable[[], datetime]
@@ -18,11 +19,31 @@ class Rulebook:
 
     config: Config
     router: Router
+    counts_repeats: bool
 
     @classmethod
     def of(cls, config: Config) -> Rulebook:
         """Make a configuration ready."""
-        return cls(config, compile_rules(config))
+        return cls(config, compile_rules(config), any(_repeats(rule.when) for rule in config.routing.rules))
+
+
+def _repeats(when: When) -> bool:
+    within = (*when.any, *when.all, *((when.not_,) if when.not_ else ()))
+    return when.repeats is not None or any(_repeats(part) for part in within)
+
+
+class LiveRulebook:
+    """The rulebook in force. Calling it gives it; `replace` is the whole of a reload."""
+
+    def __init__(self, book: Rulebook) -> None:
+        self._book = book
+
+    def __call__(self) -> Rulebook:
+        return self._book
+
+    def replace(self, book: Rulebook) -> None:
+        """From now on this one."""
+        self._book = book
 
 
 CurrentRulebook = Callable[[], Rulebook]

@@ -18,8 +18,6 @@ from bridge.model.doors import Destination, Envelope, RawRoomEvent, RoomMessage
 from bridge.model.ids import EventId, RoomId, UserId
 from bridge.model.phi import Phi
 from bridge.model.tap import Tap
-from bridge.store import recipients
-from bridge.store.database import Database
 
 REACTION = "m.reaction"
 # What stands in ciphertext has passed no homeserver, and may hold what no database takes.
@@ -32,13 +30,11 @@ class MatrixCourier:
     def __init__(
         self,
         homeserver: Homeserver,
-        database: Database,
         encryption: Encryption,
         rooms: Rooms,
         plan_of: Callable[[Destination], RoomPlan],
     ) -> None:
         self._homeserver = homeserver
-        self._database = database
         self._encryption = encryption
         self._rooms = rooms
         self._plan_of = plan_of
@@ -70,10 +66,9 @@ class MatrixCourier:
         answer = await self._homeserver.request(Method.PUT, where, envelope.content)
         return EventId(answer["event_id"])
 
-    async def readers(self, session: str) -> frozenset[UserId]:
-        """Who was given the keys of a session."""
-        async with self._database.read() as connection:
-            return await recipients.readers(connection, session)
+    async def readers(self, destination: Destination) -> frozenset[UserId]:
+        """Who is in the room with a device that gets its keys."""
+        return await self._encryption.readers(await self.room(destination))
 
     async def read(self, raw: RawRoomEvent) -> RoomMessage | None:
         """Decrypt and understand a room event."""

@@ -78,6 +78,7 @@ class Encryption:
         self._now = now
         self._locks: defaultdict[RoomId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._checked: dict[RoomId, _Checked] = {}
+        self._readers: dict[RoomId, tuple[int, frozenset[UserId]]] = {}
         self._generation = 0
 
     def forget_audiences(self) -> None:
@@ -99,6 +100,16 @@ class Encryption:
         """Share the room's keys now, so that the next message need not wait for it."""
         async with self._locks[room]:
             await self._ready_session(room)
+
+    async def readers(self, room: RoomId) -> frozenset[UserId]:
+        """The people in a room who have a device that may read it."""
+        known = self._readers.get(room)
+        if known is None or known[0] != self._generation:
+            generation = self._generation
+            audience = await self._audiences.of(room)
+            entitled = {UserId(device.user_id) for device in audience.entitled}
+            self._readers[room] = known = (generation, frozenset(audience.joined & entitled))
+        return known[1]
 
     async def decrypt(self, raw: RawRoomEvent) -> tuple[Event, bool]:
         """Decrypt, and say whether the sender's device is one that may be obeyed. Raises UnreadableError."""

@@ -35,20 +35,26 @@ class Inbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a message goes: the room of a role, or the operations room (`role` is None)."""
+    """Where a message goes: the room of a role, a room that roles.yaml names, or the operations room."""
 
-    role: RoleId | None
+    role: RoleId | None = None
+    room: str | None = None
 
     def __str__(self) -> str:
-        return f"role:{self.role}" if self.role else "operations"
+        if self.role is not None:
+            return f"role:{self.role}"
+        return f"room:{self.room}" if self.room is not None else "operations"
 
     @classmethod
     def parse(cls, text: str) -> Destination:
         """Read back what `str` wrote."""
-        return cls(RoleId(text.removeprefix("role:")) if text != "operations" else None)
+        kind, _, name = text.partition(":")
+        if kind == "role":
+            return cls(role=RoleId(name))
+        return cls(room=name) if kind == "room" else cls()
 
 
-OPERATIONS = Destination(None)
+OPERATIONS = Destination()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +110,8 @@ class Courier(Protocol):
     async def send(self, envelope: Envelope, transaction: str) -> EventId:
         """Send. The same transaction again is the same event. Raises HomeserverError."""
 
-    async def readers(self, session: str) -> frozenset[UserId]:
-        """The people of whom at least one trusted device was given the keys of a session."""
+    async def readers(self, destination: Destination) -> frozenset[UserId]:
+        """The people who are in a destination's room with at least one trusted device. Raises HomeserverError."""
 
     async def read(self, raw: RawRoomEvent) -> RoomMessage | None:
         """Decrypt what a room brought; None if it is nothing that a person said. Raises UnreadableError."""

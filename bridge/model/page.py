@@ -55,3 +55,10 @@ class Page:
     notified: tuple[PersonId, ...]
     accepted_by: UserId | None = None
     accepted_at: datetime | None = None
+    room: str | None = None  # a room that roles.yaml names, instead of the role's own
+    declined: tuple[PersonId, ...] = ()  # who will not be asked again
+    latest: IntakeId | None = (
+        None  # the latest of the like events that it bundles; None if it is the only one
+    )
+    count: int = 1
+    held_until: datetime | None = None  # quiet hours or a digest; nobody has been notified before then

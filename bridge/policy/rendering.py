@@ -87,6 +87,15 @@ def render_move(config: Config, page: Page, move: Move, now: datetime) -> PageTe
     return PageText(Phi(said), Phi(escape(said)), mentions, page.priority is Priority.ROUTINE)
 
 
+def render_again(config: Config, page: Page) -> PageText:
+    """What is said when a like event has joined a page, since the edit that shows it wakes nobody."""
+    who = () if page.state.waiting else ((page.accepted_by,) if page.accepted_by else ())
+    mentions = _mentions(config, page.priority, page.notified[-1:]) if page.state.waiting else who
+    said = f"The same caller again, {page.count} times by now: see the page above."
+    quiet = page.priority is Priority.ROUTINE
+    return PageText(Phi(said), Phi(escape(said)), () if quiet else mentions, quiet)
+
+
 def status_line(config: Config, page: Page, now: datetime) -> str:
     """One line about a page's state: `Open since 02:00 · notified Dr. Ada Okafor`."""
     zone = config.roster.zone(page.role)
@@ -127,9 +136,9 @@ def _values(config: Config, page: Page, event: IntakeEvent, now: datetime, count
         "priority": _PRIORITIES[page.priority],
         "kind": _KINDS[event.kind],
         "role": config.roster.roles[page.role].name,
-        "caller": _number(event.caller),
+        "caller": number(event.caller),
         "caller_name": reveal_optional(event.caller_name) or "",
-        "called": _number(event.called),
+        "called": number(event.called),
         "recipient": reveal_optional(event.recipient) or "",
         "queue": reveal_optional(event.queue) or "",
         "language": event.language or "",
@@ -139,9 +148,9 @@ def _values(config: Config, page: Page, event: IntakeEvent, now: datetime, count
     }
 
 
-def _number(number: Phi[str] | None) -> str:
+def number(written: Phi[str] | None) -> str:
     """A number as people write it, or as it came."""
-    text = reveal_optional(number) or ""
+    text = reveal_optional(written) or ""
     try:
         parsed = phonenumbers.parse(text)
     except phonenumbers.NumberParseException:

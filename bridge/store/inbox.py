@@ -23,6 +23,7 @@ from bridge.store.tables import data_key, day_key, intake
 from bridge.vault import Key, KeyDestroyedError
 
 CONFLICT_RETRIES = 3
+CALLER = "caller"  # the vault's kind of fingerprint by which a caller's earlier events are found
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class _Wanted:
     content: Phi[bytes]
     kind: str | None
     reason: str | None
+    caller: bytes | None
     receipt: asyncio.Future[Receipt]
 
 
@@ -69,19 +71,27 @@ class IntakeStore:
 
     async def accept(self, event: IntakeEvent) -> Receipt:
         """Commit an event, once for each (channel, key). Raises StoreUnavailableError if it was not committed."""
-        mac = self._keys.vault.lookup(f"intake {event.channel}", event.key)
-        return await self._keep(event.channel, mac, event.seal_form(), kind=event.kind.value, reason=None)
+        mac = self._keys.lookup(f"intake {event.channel}", event.key)
+        caller = self._keys.lookup(CALLER, event.caller) if event.caller else None
+        return await self._keep(event.channel, mac, event.seal_form(), kind=event.kind.value, caller=caller)
 
     async def keep_unreadable(self, channel: ChannelId, raw: Phi[bytes], reason: str) -> Receipt:
         """Commit a request that could not be parsed; the same bytes again are the same request."""
-        mac = self._keys.vault.lookup(f"unreadable {channel}", Phi(raw.reveal().hex()))
-        return await self._keep(channel, mac, raw, kind=None, reason=reason)
+        mac = self._keys.lookup(f"unreadable {channel}", Phi(raw.reveal().hex()))
+        return await self._keep(channel, mac, raw, reason=reason)
 
     async def _keep(
-        self, channel: ChannelId, mac: bytes, content: Phi[bytes], *, kind: str | None, reason: str | None
+        self,
+        channel: ChannelId,
+        mac: bytes,
+        content: Phi[bytes],
+        *,
+        kind: str | None = None,
+        reason: str | None = None,
+        caller: bytes | None = None,
     ) -> Receipt:
         receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        wanted = _Wanted(channel, mac, content, kind, reason, receipt)
+        wanted = _Wanted(channel, mac, content, kind, reason, caller, receipt)
         self._wanted.append(wanted)
         try:
             async with self._committing:
@@ -143,6 +153,17 @@ class IntakeStore:
         query = _with_keys().where(intake.c.state == "todo").order_by(intake.c.seq).limit(limit)
         return [self._open(row) for row in (await connection.execute(query)).all()]
 
+    async def earlier(
+        self, connection: AsyncConnection, caller: Phi[str], since: datetime, before: datetime
+    ) -> list[datetime]:
+        """When a caller's earlier events came."""
+        query = select(intake.c.received_at).where(
+            intake.c.caller_mac == self._keys.lookup(CALLER, caller),
+            intake.c.received_at >= since,
+            intake.c.received_at < before,
+        )
+        return list((await connection.execute(query)).scalars())
+
     async def event_of(self, connection: AsyncConnection, intake_id: IntakeId) -> tuple[IntakeEvent, Key]:
         """The event of a page and its key. Raises KeyDestroyedError when retention has destroyed it."""
         row = (await connection.execute(_with_keys().where(intake.c.id == intake_id))).one_or_none()
@@ -190,6 +211,7 @@ def _row(wanted: _Wanted, key: Key, now: datetime) -> dict[str, Any]:
         "key_mac": wanted.mac,
         "kind": wanted.kind,
         "unreadable": wanted.reason,
+        "caller_mac": wanted.caller,
         "data_key": key.id,
         "sealed": key.seal(wanted.content, f"intake {intake_id}"),
         "received_at": now,

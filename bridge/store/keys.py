@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import uuid4
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.ids import RetentionClassId
+from bridge.model.phi import Phi
 from bridge.store.database import Database
-from bridge.store.tables import data_key, day_key, root_key
-from bridge.vault import Key, KeyDestroyedError, Vault, VaultError, new_key
+from bridge.store.tables import data_key, day_key, lasting_key, root_key
+from bridge.vault import Key, KeyDestroyedError, Vault, new_key
 
 INTAKE_CLASS = RetentionClassId("intake")  # until dispatch knows the class that the route gives
+# Keys that outlive every day: for finding values again, for the crypto store's pickles, for signing the ledger.
+LOOKUP, CRYPTO_STORE, LEDGER = LASTING = ("lookup", "crypto store", "ledger")
 
 
 class KeyRing:
@@ -23,24 +28,46 @@ class KeyRing:
     def __init__(self, vault: Vault) -> None:
         self.vault = vault
         self._day_keys: dict[str, Key] = {}
+        self._lasting: dict[str, Key] = {}
 
     async def claim(self, database: Database, now: datetime) -> None:
         """Tie a new database to the operator's key. Raises VaultError if it was written under another one."""
+        try:
+            await self._claim(database, now)
+        except IntegrityError:  # another node was claiming it, too
+            await self._claim(database, now)
+
+    async def _claim(self, database: Database, now: datetime) -> None:
         async with database.write() as connection:
             rows = (await connection.execute(select(root_key.c.id, root_key.c.proof))).all()
             for row in rows:
-                if row.id == self.vault.root.id:
-                    self.vault.verify(row.proof)
-                    return
-            if rows:
-                message = (
-                    f"the database was sealed under operator key {rows[0].id}, but the configured one is "
-                    f"{self.vault.root.id}; configure the key that belongs to this database"
+                self.vault.verify(row.id, row.proof)
+            root = self.vault.root.id
+            if root not in {row.id for row in rows}:
+                await connection.execute(
+                    insert(root_key).values(id=root, proof=self.vault.prove(), first_used_at=now)
                 )
-                raise VaultError(message)
-            await connection.execute(
-                insert(root_key).values(id=self.vault.root.id, proof=self.vault.prove(), first_used_at=now)
-            )
+            query = select(lasting_key.c.id, lasting_key.c.wrapped)
+            known = {row.id: row.wrapped for row in (await connection.execute(query)).all()}
+            for name in LASTING:
+                if name in known:
+                    self._lasting[name] = self.vault.unwrap(name, known[name])
+                    continue
+                key = self._lasting[name] = new_key(name)
+                wrapped = self.vault.root.wrap(key)
+                await connection.execute(insert(lasting_key).values(id=name, root_key=root, wrapped=wrapped))
+
+    def lookup(self, kind: str, value: Phi[str]) -> bytes:
+        """A keyed fingerprint by which a value can be found again but not read."""
+        return self._lasting[LOOKUP].fingerprint(kind, value)
+
+    def pickle_key(self) -> str:
+        """The passphrase of the crypto store's pickles."""
+        return self._lasting[CRYPTO_STORE].passphrase()
+
+    def signer(self) -> Ed25519PrivateKey:
+        """What signs the ledger's checkpoints and the certificates of destruction."""
+        return self._lasting[LEDGER].signer()
 
     async def new_data_key(
         self, connection: AsyncConnection, retention: RetentionClassId, now: datetime
@@ -94,7 +121,7 @@ class KeyRing:
 
     def _open_day(self, key_id: str, wrapped: bytes) -> Key:
         if key_id not in self._day_keys:
-            self._day_keys[key_id] = self.vault.root.unwrap(key_id, wrapped)
+            self._day_keys[key_id] = self.vault.unwrap(key_id, wrapped)
         return self._day_keys[key_id]
 
     async def _day_key(self, connection: AsyncConnection, retention: RetentionClassId, now: datetime) -> Key:

@@ -36,13 +36,14 @@ class Purpose(StrEnum):
     STATUS = "status"  # an edit of the page's message
     NUDGE = "nudge"  # a further notification of the same page
     SEED = "seed"  # a reaction for a thumb to tap
+    NOTE = "note"  # a line of the page's history, in its thread
     ANSWER = "answer"  # the answer to something a person wrote
     NOTICE = "notice"  # a line for the operations room
 
     @property
     def lane(self) -> int:
-        """0 goes first: seeds wait for every message of their room, since a page is worth more than a button."""
-        return 1 if self is Purpose.SEED else 0
+        """0 goes first: a page is worth more than a button or a line of history, which wait for it."""
+        return 1 if self in (Purpose.SEED, Purpose.NOTE) else 0
 
 
 @dataclass(frozen=True, slots=True)

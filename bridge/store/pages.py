@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,6 +27,7 @@ from bridge.model.ids import (
 )
 from bridge.model.page import Page, PageState
 from bridge.model.priority import Priority
+from bridge.policy.ladder import latest
 from bridge.store.outbox import Purpose
 from bridge.store.tables import outbox, page, timer
 
@@ -44,16 +45,19 @@ class DueTimer:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A page that a decision has opened, and the first move of its ladder."""
+    """A page that a decision has opened, and the first move of its ladder; None while it is held back."""
 
     page: Page
     decision: Decision
-    move: Move
+    move: Move | None
+    bundle_mac: bytes | None = None
 
 
-def new_page(intake: IntakeId, decision: Decision, move: Move, now: datetime) -> Opening:
+def new_page(
+    intake: IntakeId, decision: Decision, move: Move | None, room: str | None, now: datetime
+) -> Page:
     """The page of a decision, with the first step of its ladder taken. Nothing is stored yet."""
-    opened = Page(
+    return Page(
         id=PageId(uuid4().hex),
         intake=intake,
         rule=decision.rule,
@@ -65,14 +69,15 @@ def new_page(intake: IntakeId, decision: Decision, move: Move, now: datetime) ->
         config_hash=decision.config_hash,
         state=PageState.OPEN,
         opened_at=now,
-        step=move.step,
-        notified=move.notify,
+        step=move.step if move else 0,
+        notified=move.notify if move else (),
+        room=room,
+        held_until=decision.hold_until if move is None else None,
     )
-    return Opening(opened, decision, move)
 
 
 async def open_pages(connection: AsyncConnection, openings: Sequence[Opening]) -> None:
-    """Store new pages and set their timers."""
+    """Store new pages and set their timers: the ladder's, or the one that ends a quiet time."""
     rows = [
         {
             "id": opening.page.id,
@@ -89,18 +94,40 @@ async def open_pages(connection: AsyncConnection, openings: Sequence[Opening]) -
             "opened_at": opening.page.opened_at,
             "step": opening.page.step,
             "notified": list(opening.page.notified),
+            "room": opening.page.room,
+            "declined": [],
+            "bundle_mac": opening.bundle_mac,
+            "latest_at": opening.page.opened_at,
+            "event_count": 1,
+            "held_until": opening.page.held_until,
         }
         for opening in openings
     ]
-    timers = [
-        {"page": opening.page.id, "step": opening.move.step + 1, "due_at": opening.move.next_due}
-        for opening in openings
-        if opening.move.next_due is not None
-    ]
+    timers = []
+    for opening in openings:
+        due = opening.move.next_due if opening.move else opening.page.held_until
+        if due is not None:
+            step = opening.page.step + 1 if opening.move else 0
+            timers.append({"page": opening.page.id, "step": step, "due_at": due})
     if rows:
         await connection.execute(insert(page), rows)
     if timers:
         await connection.execute(insert(timer), timers)
+
+
+async def bundles(connection: AsyncConnection, macs: Iterable[bytes]) -> dict[bytes, tuple[Page, datetime]]:
+    """The latest page of each bundle, and when its latest event came."""
+    query = select(page).where(page.c.bundle_mac.in_(list(macs))).order_by(page.c.latest_at)
+    return {row.bundle_mac: (_page(row), row.latest_at) for row in (await connection.execute(query)).all()}
+
+
+async def join_bundle(connection: AsyncConnection, page_id: PageId, intake: IntakeId, now: datetime) -> None:
+    """A like event has joined a page: it is shown in the page's message, and counted."""
+    await connection.execute(
+        update(page)
+        .where(page.c.id == page_id)
+        .values(latest=intake, latest_at=now, event_count=page.c.event_count + 1)
+    )
 
 
 async def get_page(connection: AsyncConnection, page_id: PageId) -> Page:
@@ -141,6 +168,17 @@ async def mark_delivered(connection: AsyncConnection, page_id: PageId, now: date
     )
 
 
+async def open_of_role(connection: AsyncConnection, role: RoleId) -> list[Page]:
+    """The pages of a role that somebody still has to answer for, accepted ones too, oldest first."""
+    states = [*WAITING, PageState.ACCEPTED.value]
+    query = (
+        select(page)
+        .where(page.c.role == role, page.c.state.in_(states), page.c.held_until.is_(None))
+        .order_by(page.c.opened_at)
+    )
+    return [_page(row) for row in (await connection.execute(query)).all()]
+
+
 async def accept_page(connection: AsyncConnection, page_id: PageId, by: UserId, now: datetime) -> bool:
     """Give a waiting page to whoever accepted it first and stop its ladder. False if it waits no more."""
     taken = await connection.execute(
@@ -152,6 +190,54 @@ async def accept_page(connection: AsyncConnection, page_id: PageId, by: UserId, 
         return False
     await stop_timer(connection, page_id)
     return True
+
+
+async def decline_page(connection: AsyncConnection, declined: Page, by: PersonId) -> None:
+    """Somebody will not take a page; its ladder does not ask them again."""
+    names = list(dict.fromkeys((*declined.declined, by)))
+    await connection.execute(update(page).where(page.c.id == declined.id).values(declined=names))
+
+
+async def close_page(connection: AsyncConnection, page_id: PageId, now: datetime) -> None:
+    """The page needs nobody any more."""
+    await connection.execute(
+        update(page).where(page.c.id == page_id).values(state=PageState.CLOSED.value, closed_at=now)
+    )
+    await stop_timer(connection, page_id)
+
+
+async def hand_page(connection: AsyncConnection, page_id: PageId, role: RoleId, move: Move) -> None:
+    """A page goes to another role or person, whose ladder begins anew."""
+    await connection.execute(
+        update(page)
+        .where(page.c.id == page_id)
+        .values(
+            role=role,
+            room=None,
+            state=PageState.DELIVERED.value,
+            accepted_by=None,
+            accepted_at=None,
+            declined=[],
+            step=move.step,
+            notified=list(move.notify),
+        )
+    )
+    await _set_timer(connection, page_id, move.step + 1, move.next_due)
+
+
+async def release_page(connection: AsyncConnection, page_id: PageId, move: Move) -> None:
+    """A held page rings now."""
+    await connection.execute(
+        update(page)
+        .where(page.c.id == page_id)
+        .values(held_until=None, step=move.step, notified=list(move.notify))
+    )
+    await _set_timer(connection, page_id, move.step + 1, move.next_due)
+
+
+async def wait_until(connection: AsyncConnection, page_id: PageId, until: datetime) -> None:
+    """Somebody has asked the page's next step to wait."""
+    await connection.execute(update(timer).where(timer.c.page == page_id).values(due_at=until))
 
 
 async def due_timers(connection: AsyncConnection, now: datetime, limit: int) -> list[DueTimer]:
@@ -184,15 +270,17 @@ async def hurry(connection: AsyncConnection, page_id: PageId, now: datetime) -> 
 
 async def record_move(connection: AsyncConnection, climbing: Page, move: Move) -> None:
     """The page has climbed: remember the step, whom it has notified in all, and set or end its timer."""
-    notified = list(dict.fromkeys((*climbing.notified, *move.notify)))
+    notified = list(latest(climbing.notified, move.notify))
     await connection.execute(
         update(page).where(page.c.id == climbing.id).values(step=move.step, notified=notified)
     )
-    await stop_timer(connection, climbing.id)
-    if move.next_due is not None:
-        await connection.execute(
-            insert(timer).values(page=climbing.id, step=move.step + 1, due_at=move.next_due)
-        )
+    await _set_timer(connection, climbing.id, move.step + 1, move.next_due)
+
+
+async def _set_timer(connection: AsyncConnection, page_id: PageId, step: int, due: datetime | None) -> None:
+    await stop_timer(connection, page_id)
+    if due is not None:
+        await connection.execute(insert(timer).values(page=page_id, step=step, due_at=due))
 
 
 async def stop_timer(connection: AsyncConnection, page_id: PageId) -> None:
@@ -217,4 +305,9 @@ def _page(row: Row[Any]) -> Page:
         notified=tuple(PersonId(person) for person in row.notified),
         accepted_by=UserId(row.accepted_by) if row.accepted_by else None,
         accepted_at=row.accepted_at,
+        room=row.room,
+        declined=tuple(PersonId(person) for person in row.declined),
+        latest=IntakeId(row.latest) if row.latest else None,
+        count=row.event_count,
+        held_until=row.held_until,
     )

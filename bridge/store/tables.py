@@ -80,6 +80,44 @@ data_key = Table(
     Column("wrapped", LargeBinary, nullable=False),
 )
 
+lasting_key = Table(
+    "lasting_key",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("root_key", Text, ForeignKey("root_key.id"), nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+)
+
+# --- what happened, in a chain that shows any change of it ---
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("page", Text),
+    Column("patient", LargeBinary),
+    Column("objects", JSON, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+)
+for _column in (ledger.c.page, ledger.c.patient):
+    _there = _column.is_not(None)
+    Index(f"ix_ledger_{_column.name}", _column, sqlite_where=_there, postgresql_where=_there)
+_shared = ledger.c.action == "key_shared"
+Index("ix_ledger_key_shared", ledger.c.seq, sqlite_where=_shared, postgresql_where=_shared)
+
+ledger_checkpoint = Table(
+    "ledger_checkpoint",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+)
+
 # --- from the call center ---
 
 intake = Table(
@@ -91,12 +129,14 @@ intake = Table(
     Column("key_mac", LargeBinary, nullable=False),
     Column("kind", Text),
     Column("unreadable", Text),
+    Column("caller_mac", LargeBinary),
     Column("data_key", Text, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Column("received_at", Instant, nullable=False),
     Column("state", Text, nullable=False),
     UniqueConstraint("channel", "key_mac"),
 )
+Index("ix_intake_caller", intake.c.caller_mac, intake.c.received_at)
 Index(
     "ix_intake_todo",
     intake.c.seq,
@@ -126,8 +166,17 @@ page = Table(
     Column("notified", JSON, nullable=False),
     Column("accepted_by", Text),
     Column("accepted_at", Instant),
+    Column("closed_at", Instant),
+    Column("room", Text),
+    Column("declined", JSON, nullable=False),
+    Column("bundle_mac", LargeBinary, index=True),
+    Column("latest", Text),
+    Column("latest_at", Instant, nullable=False),
+    Column("event_count", Integer, nullable=False),
+    Column("held_until", Instant),
     UniqueConstraint("intake", "rule", "role"),
 )
+Index("ix_page_role_state", page.c.role, page.c.state)
 
 timer = Table(
     "timer",
@@ -136,6 +185,32 @@ timer = Table(
     Column("step", Integer, nullable=False),
     Column("due_at", Instant, nullable=False, index=True),
 )
+
+# --- who holds what: what commands changed, and what was ever so ---
+
+shift_change = Table(
+    "shift_change",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("role", Text, nullable=False),
+    Column("start_at", Instant, nullable=False),
+    Column("until", Instant, nullable=False, index=True),
+    Column("holder", Text, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("made_at", Instant, nullable=False),
+)
+
+held = Table(
+    "held",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("role", Text, nullable=False),
+    Column("start_at", Instant, nullable=False),
+    Column("holder", Text),
+    Column("user_id", Text),
+    Column("config_hash", Text, nullable=False),
+)
+Index("ix_held_role_start", held.c.role, held.c.start_at)
 
 # --- to the homeserver ---
 

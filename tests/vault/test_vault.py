@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.model.phi import Phi
+from bridge import vault
 from bridge.vault import Vault, VaultError, generate_operator_key, new_key, parse_operator_key
 
 OPERATOR_KEY = bytes(range(32))
@@ -82,27 +83,35 @@ def test_nothing_of_a_vault_error_repeats_the_value() -> None:
 
 def test_the_same_operator_key_gives_the_same_vault() -> None:
     one, other = Vault(OPERATOR_KEY), Vault(OPERATOR_KEY)
-    other.verify(one.prove())
+    other.verify(one.root.id, one.prove())
     assert one.root.id == other.root.id
-    assert one.pickle_key() == other.pickle_key()
-    assert one.lookup("caller", Phi("+15550001111")) == other.lookup("caller", Phi("+15550001111"))
+    assert other.unwrap("day", one.root.wrap(new_key("day"))).id == "day"
 
 
 def test_another_operator_key_is_told_apart() -> None:
-    with pytest.raises(VaultError):
-        Vault(bytes(32)).verify(Vault(OPERATOR_KEY).prove())
+    one, other = Vault(OPERATOR_KEY), Vault(bytes(32))
+    with pytest.raises(VaultError, match="configure the key that belongs to this database"):
+        other.verify(one.root.id, one.prove())
+    with pytest.raises(VaultError, match="no configured operator key"):
+        other.unwrap("day", one.root.wrap(new_key("day")))
+
+
+def test_the_key_before_a_change_of_keys_still_opens_what_it_wrapped() -> None:
+    old, new = Vault(OPERATOR_KEY), Vault(bytes(32), OPERATOR_KEY)
+    new.verify(old.root.id, old.prove())
+    assert new.unwrap("day", old.root.wrap(new_key("day"))).id == "day"
+    assert new.root.id != old.root.id
 
 
 def test_every_use_of_the_operator_key_has_a_key_of_its_own() -> None:
-    vault = Vault(OPERATOR_KEY)
-    derived = {vault._derive(purpose) for purpose in ("wrap", "lookup", "crypto store", "key id")}
-    assert len(derived | {OPERATOR_KEY}) == 5
+    derived = {vault._derive(OPERATOR_KEY, purpose) for purpose in ("wrap", "key id")}
+    assert len(derived | {OPERATOR_KEY}) == 3
 
 
-def test_a_lookup_tells_kinds_apart() -> None:
-    vault = Vault(OPERATOR_KEY)
-    assert vault.lookup("intake a", Phi("b")) != vault.lookup("intake", Phi("ab"))
-    assert vault.lookup("intake sms", Phi("1")) != vault.lookup("intake events", Phi("1"))
+def test_a_fingerprint_tells_kinds_apart() -> None:
+    key = new_key("lookup")
+    assert key.fingerprint("intake a", Phi("b")) != key.fingerprint("intake", Phi("ab"))
+    assert key.fingerprint("intake sms", Phi("1")) != key.fingerprint("intake events", Phi("1"))
 
 
 def test_a_fresh_operator_key_can_be_read_back() -> None:

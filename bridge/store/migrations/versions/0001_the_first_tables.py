@@ -21,6 +21,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_device_message")),
     )
     op.create_table(
+        "held",
+        sa.Column(
+            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("start_at", sa.BigInteger(), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=True),
+        sa.Column("user_id", sa.Text(), nullable=True),
+        sa.Column("config_hash", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_held")),
+    )
+    with op.batch_alter_table("held", schema=None) as batch_op:
+        batch_op.create_index("ix_held_role_start", ["role", "start_at"], unique=False)
+
+    op.create_table(
         "identity_alert",
         sa.Column("user_id", sa.Text(), nullable=False),
         sa.Column("master_key", sa.Text(), nullable=False),
@@ -64,6 +79,7 @@ def upgrade() -> None:
         sa.Column("key_mac", sa.LargeBinary(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=True),
         sa.Column("unreadable", sa.Text(), nullable=True),
+        sa.Column("caller_mac", sa.LargeBinary(), nullable=True),
         sa.Column("data_key", sa.Text(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.Column("received_at", sa.BigInteger(), nullable=False),
@@ -73,6 +89,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_intake_id")),
     )
     with op.batch_alter_table("intake", schema=None) as batch_op:
+        batch_op.create_index("ix_intake_caller", ["caller_mac", "received_at"], unique=False)
         batch_op.create_index(
             "ix_intake_todo",
             ["seq"],
@@ -81,6 +98,50 @@ def upgrade() -> None:
             postgresql_where=sa.text("state = 'todo'"),
         )
 
+    op.create_table(
+        "ledger",
+        sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("page", sa.Text(), nullable=True),
+        sa.Column("patient", sa.LargeBinary(), nullable=True),
+        sa.Column("objects", sa.JSON(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_ledger")),
+    )
+    with op.batch_alter_table("ledger", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_ledger_key_shared",
+            ["seq"],
+            unique=False,
+            sqlite_where=sa.text("action = 'key_shared'"),
+            postgresql_where=sa.text("action = 'key_shared'"),
+        )
+        batch_op.create_index(
+            "ix_ledger_page",
+            ["page"],
+            unique=False,
+            sqlite_where=sa.text("page IS NOT NULL"),
+            postgresql_where=sa.text("page IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "ix_ledger_patient",
+            ["patient"],
+            unique=False,
+            sqlite_where=sa.text("patient IS NOT NULL"),
+            postgresql_where=sa.text("patient IS NOT NULL"),
+        )
+
+    op.create_table(
+        "ledger_checkpoint",
+        sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("signature", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_ledger_checkpoint")),
+    )
     op.create_table(
         "member",
         sa.Column("room_id", sa.Text(), nullable=False),
@@ -126,6 +187,22 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_session_recipient_room_id"), ["room_id"], unique=False)
 
     op.create_table(
+        "shift_change",
+        sa.Column(
+            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("start_at", sa.BigInteger(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("made_by", sa.Text(), nullable=False),
+        sa.Column("made_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_shift_change")),
+    )
+    with op.batch_alter_table("shift_change", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_shift_change_until"), ["until"], unique=False)
+
+    op.create_table(
         "sync_position",
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column("next_batch", sa.Text(), nullable=False),
@@ -141,6 +218,14 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["root_key"], ["root_key.id"], name=op.f("fk_day_key_root_key")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_day_key")),
         sa.UniqueConstraint("retention", "day", name=op.f("uq_day_key_retention")),
+    )
+    op.create_table(
+        "lasting_key",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("root_key", sa.Text(), nullable=False),
+        sa.Column("wrapped", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["root_key"], ["root_key.id"], name=op.f("fk_lasting_key_root_key")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_lasting_key")),
     )
     op.create_table(
         "page",
@@ -161,10 +246,22 @@ def upgrade() -> None:
         sa.Column("notified", sa.JSON(), nullable=False),
         sa.Column("accepted_by", sa.Text(), nullable=True),
         sa.Column("accepted_at", sa.BigInteger(), nullable=True),
+        sa.Column("closed_at", sa.BigInteger(), nullable=True),
+        sa.Column("room", sa.Text(), nullable=True),
+        sa.Column("declined", sa.JSON(), nullable=False),
+        sa.Column("bundle_mac", sa.LargeBinary(), nullable=True),
+        sa.Column("latest", sa.Text(), nullable=True),
+        sa.Column("latest_at", sa.BigInteger(), nullable=False),
+        sa.Column("event_count", sa.Integer(), nullable=False),
+        sa.Column("held_until", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["intake"], ["intake.id"], name=op.f("fk_page_intake")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_page")),
         sa.UniqueConstraint("intake", "rule", "role", name=op.f("uq_page_intake")),
     )
+    with op.batch_alter_table("page", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_page_bundle_mac"), ["bundle_mac"], unique=False)
+        batch_op.create_index("ix_page_role_state", ["role", "state"], unique=False)
+
     op.create_table(
         "data_key",
         sa.Column("id", sa.Text(), nullable=False),
@@ -246,9 +343,18 @@ def downgrade() -> None:
 
     op.drop_table("outbox")
     op.drop_table("data_key")
+    with op.batch_alter_table("page", schema=None) as batch_op:
+        batch_op.drop_index("ix_page_role_state")
+        batch_op.drop_index(batch_op.f("ix_page_bundle_mac"))
+
     op.drop_table("page")
+    op.drop_table("lasting_key")
     op.drop_table("day_key")
     op.drop_table("sync_position")
+    with op.batch_alter_table("shift_change", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_shift_change_until"))
+
+    op.drop_table("shift_change")
     with op.batch_alter_table("session_recipient", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_session_recipient_room_id"))
 
@@ -257,12 +363,32 @@ def downgrade() -> None:
     op.drop_table("room_state")
     op.drop_table("room")
     op.drop_table("member")
+    op.drop_table("ledger_checkpoint")
+    with op.batch_alter_table("ledger", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_ledger_patient",
+            sqlite_where=sa.text("patient IS NOT NULL"),
+            postgresql_where=sa.text("patient IS NOT NULL"),
+        )
+        batch_op.drop_index(
+            "ix_ledger_page",
+            sqlite_where=sa.text("page IS NOT NULL"),
+            postgresql_where=sa.text("page IS NOT NULL"),
+        )
+        batch_op.drop_index(
+            "ix_ledger_key_shared",
+            sqlite_where=sa.text("action = 'key_shared'"),
+            postgresql_where=sa.text("action = 'key_shared'"),
+        )
+
+    op.drop_table("ledger")
     with op.batch_alter_table("intake", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_intake_todo",
             sqlite_where=sa.text("state = 'todo'"),
             postgresql_where=sa.text("state = 'todo'"),
         )
+        batch_op.drop_index("ix_intake_caller")
 
     op.drop_table("intake")
     with op.batch_alter_table("inbound", schema=None) as batch_op:
@@ -274,5 +400,9 @@ def downgrade() -> None:
 
     op.drop_table("inbound")
     op.drop_table("identity_alert")
+    with op.batch_alter_table("held", schema=None) as batch_op:
+        batch_op.drop_index("ix_held_role_start")
+
+    op.drop_table("held")
     op.drop_table("device_message")
     # ### end Alembic commands ###

@@ -1,0 +1,71 @@
+"""A new configuration while the bridge runs: all of it or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from bridge.config import Config, ConfigError, load
+from bridge.engine import operations
+from bridge.engine.rulebook import Clock, LiveRulebook, Rulebook
+from bridge.policy.proof import prove
+from bridge.store.database import Database
+from bridge.store.keys import KeyRing
+
+SHOWN_PROBLEMS = 5
+NEEDS_RESTART = " nightbell.yaml has changed too: what it says holds after a restart."
+
+log = structlog.get_logger(__name__)
+
+
+class Reload:
+    """Loads, checks and takes a configuration when it was asked to. A bad one changes nothing."""
+
+    def __init__(
+        self, database: Database, keys: KeyRing, live: LiveRulebook, *, now: Clock, wake: Callable[[], None]
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._live = live
+        self._now = now
+        self._wake = wake
+        self._asked = False
+
+    def ask(self) -> None:
+        """Somebody wants a reload: SIGHUP, or a word in the operations room."""
+        self._asked = True
+
+    async def step(self) -> float | None:
+        """Reload if it was asked for, and tell the operations room what came of it."""
+        if not self._asked:
+            return None
+        self._asked = False
+        said = await self._reload()
+        async with self._database.write() as connection:
+            await operations.tell(connection, self._keys, said, self._now())
+        self._wake()
+        return None
+
+    async def _reload(self) -> str:
+        present = self._live().config
+        try:
+            book = await asyncio.to_thread(_checked, present.directory, self._now)
+        except ConfigError as error:
+            shown = "\n".join(str(problem) for problem in error.problems[:SHOWN_PROBLEMS])
+            log.warning("config_refused", problems=len(error.problems))
+            return f"⚠️ The new configuration was not taken; {present.hash[:12]} stays in force.\n{shown}"
+        self._live.replace(book)
+        restart = NEEDS_RESTART if book.config.nightbell != present.nightbell else ""
+        log.info("config_loaded", hash=book.config.hash)
+        return f"Configuration {book.config.hash[:12]} is in force.{restart}"
+
+
+def _checked(directory: Path, now: Clock) -> Rulebook:
+    config: Config = load(directory)
+    problems = prove(config, now()).problems
+    if problems:
+        raise ConfigError(problems)
+    return Rulebook.of(config)

@@ -1,0 +1,113 @@
+"""Hand-overs: who holds what is recorded, said in the role's room, and looked after half an hour before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from bridge.config import Config
+from bridge.engine import operations
+from bridge.engine.messages import message
+from bridge.engine.rulebook import Clock, CurrentRulebook
+from bridge.engine.situation import Situation
+from bridge.model.doors import Destination
+from bridge.model.ids import PersonId, RoleId
+from bridge.policy.schedule import BEFORE_HAND_OVER, HandOver, holders
+from bridge.policy.summaries import render_hand_over
+from bridge.store import outbox, pages, shifts
+from bridge.store.database import Database
+from bridge.store.keys import KeyRing
+from bridge.store.outbox import Draft, Purpose
+from bridge.store.shifts import Held
+
+LOOK_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Shifts:
+    """Looks at every role's holder every few seconds, and acts on what has changed."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: KeyRing,
+        rulebook: CurrentRulebook,
+        situation: Situation,
+        *,
+        now: Clock,
+        changed: Callable[[], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._rulebook = rulebook
+        self._situation = situation
+        self._now = now
+        self._changed = changed
+        self._wake = wake
+        self._recorded: dict[RoleId, Held | None] = {}
+        self._checked: set[tuple[RoleId, PersonId, PersonId | None]] = set()
+
+    async def step(self) -> float | None:
+        """Record and announce hand-overs that have happened; check the next ones. Returns when to look again."""
+        config, now = self._rulebook().config, self._now()
+        for role in config.roster.roles:
+            present = _first(holders(config, role, now, self._situation.changes))
+            soon = _first(holders(config, role, now + BEFORE_HAND_OVER, self._situation.changes))
+            if role not in self._recorded:
+                async with self._database.read() as connection:
+                    self._recorded[role] = await shifts.held_at(connection, role, now)
+            recorded = self._recorded[role]
+            if recorded is None or recorded.holder != present:
+                await self._hand_over(config, role, recorded, present, now)
+            if soon is not None and soon != present:
+                await self._look_after(config, role, soon, present)
+            else:
+                self._checked = {checked for checked in self._checked if checked[0] != role}
+        return LOOK_SECONDS
+
+    async def _hand_over(
+        self, config: Config, role: RoleId, recorded: Held | None, present: PersonId | None, now: datetime
+    ) -> None:
+        user = config.roster.people[present].matrix if present else None
+        record = Held(role, now, present, user)
+        async with self._database.write() as connection:
+            await shifts.record_holder(connection, record, config.hash)
+            if recorded is not None:
+                outgoing = recorded.holder if recorded.holder in config.roster.people else None
+                hand_over = HandOver(role, now, outgoing, present)
+                text = render_hand_over(config, hand_over, await pages.open_of_role(connection, role), now)
+                key = await self._keys.new_data_key(connection, operations.OPERATIONS_CLASS, now)
+                said = Draft(Destination(role), Purpose.NOTICE, message(text), key)
+                await outbox.put(connection, [said], now)
+        self._recorded[role] = record
+        log.info("role_handed_over", role=role, holder=present)
+        self._changed()
+        self._wake()
+
+    async def _look_after(
+        self, config: Config, role: RoleId, incoming: PersonId, present: PersonId | None
+    ) -> None:
+        """Half an hour before a hand-over, find out whether the incoming person could read the room."""
+        if (role, incoming, present) in self._checked:
+            return
+        self._checked.add((role, incoming, present))
+        self._changed()
+        reachable = await self._situation.reachable(config, [Destination(role)])
+        if reachable(role, incoming):
+            return
+        duty, name = config.roster.roles[role].name, config.roster.people[incoming].name
+        text = (
+            f"⚠️ {name} takes over {duty} within half an hour and could not read a page: not in the room, or "
+            "without a verified session. Pages would pass them by."
+        )
+        async with self._database.write() as connection:
+            await operations.tell(connection, self._keys, text, self._now())
+        self._wake()
+
+
+def _first(people: tuple[PersonId, ...]) -> PersonId | None:
+    return people[0] if people else None

@@ -1,0 +1,82 @@
+"""What policy must know beside the configuration: shifts that commands have changed, and who can be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.config import Config
+from bridge.engine.rulebook import Clock
+from bridge.model.doors import Courier, Destination
+from bridge.model.errors import NightbellError
+from bridge.model.ids import PersonId, RoleId, UserId
+from bridge.model.page import Page
+from bridge.policy.ladder import Reachable
+from bridge.policy.schedule import Change
+from bridge.store import shifts
+
+log = structlog.get_logger(__name__)
+
+
+class Situation:
+    """Asked by every loop that decides something. The courier comes once the homeserver has answered."""
+
+    def __init__(self, now: Clock) -> None:
+        self._now = now
+        self._changes: tuple[Change, ...] = ()
+        self.courier: Courier | None = None
+
+    async def load(self, connection: AsyncConnection) -> None:
+        """Read the shift changes anew."""
+        self._changes = await shifts.changes(connection, self._now())
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """The shift changes that are not over."""
+        now = self._now()
+        return tuple(change for change in self._changes if change.until > now)
+
+    async def reachable(
+        self, config: Config, destinations: Iterable[Destination], without: Iterable[PersonId] = ()
+    ) -> Reachable:
+        """Who is in these rooms with a trusted device, and is not among `without`.
+
+        Nobody counts as unreachable while it can't be known: a homeserver that is away must not make the
+        ladder pass people over.
+        """
+        readers = {destination: await self._readers(destination) for destination in set(destinations)}
+        declined = frozenset(without)
+
+        def reachable(role: RoleId, person: PersonId) -> bool:
+            if person in declined:
+                return False
+            known = [users for place, users in readers.items() if place.role in (role, None)]
+            found = [users for users in known if users is not None]
+            return not found or any(config.roster.people[person].matrix in users for users in found)
+
+        return reachable
+
+    async def _readers(self, destination: Destination) -> frozenset[UserId] | None:
+        if self.courier is None:
+            return None
+        try:
+            return await self.courier.readers(destination)
+        except NightbellError as error:
+            log.debug("readers_unknown", destination=str(destination), reason=str(error))
+            return None
+
+
+def destination_of(config: Config, role: RoleId, room: str | None) -> Destination:
+    """Where a page's message stands: in a named room if it has one that still exists, else in its role's."""
+    return Destination(room=room) if room is not None and room in config.roster.rooms else Destination(role)
+
+
+def places(config: Config, page: Page) -> set[Destination]:
+    """Every room that a page's ladder may go to."""
+    steps = config.routing.ladders[page.ladder].steps
+    return {
+        destination_of(config, page.role, page.room),
+        *(Destination(step.role) for step in steps if step.role),
+    }

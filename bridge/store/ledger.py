@@ -1,0 +1,138 @@
+"""The ledger's rows. Each record is written by the transaction that it tells of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import ColumnElement, Row, insert, or_, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.ledger import Action, Checkpoint, Head, Link, Record, chain, sign
+from bridge.model.ids import PageId
+from bridge.store.tables import ledger, ledger_checkpoint
+
+BATCH = 2_000
+_LOCK = text("SELECT pg_advisory_xact_lock(78105)")  # the ledger's own number
+
+
+async def append(connection: AsyncConnection, records: Sequence[Record], at: datetime) -> None:
+    """Add records to the chain, by the transaction that does what they tell of.
+
+    Let it be the transaction's last word: on PostgreSQL whoever else appends waits from here until the commit.
+    """
+    if not records:
+        return
+    await _take_turn(connection)
+    links = chain(await head(connection), records, at)
+    await connection.execute(insert(ledger), [_columns(link) for link in links])
+
+
+async def head(connection: AsyncConnection) -> Head:
+    """The last record's place."""
+    query = select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(1)
+    row = (await connection.execute(query)).one_or_none()
+    return Head(row.seq, row.hash) if row is not None else Head()
+
+
+async def checkpoint(
+    connection: AsyncConnection, key: Ed25519PrivateKey, at: datetime, *, apart: int = 1
+) -> Checkpoint | None:
+    """Sign the chain as it stands. None if fewer than `apart` records have come since the last signature."""
+    await _take_turn(connection)
+    last, present = await last_checkpoint(connection), await head(connection)
+    if present.seq < (last.head.seq if last else 0) + apart:
+        return None
+    signed = sign(present, at, key)
+    await connection.execute(
+        insert(ledger_checkpoint).values(
+            seq=present.seq, hash=present.hash, at=at, signature=signed.signature
+        )
+    )
+    return signed
+
+
+async def last_checkpoint(connection: AsyncConnection) -> Checkpoint | None:
+    """The latest signature."""
+    query = select(ledger_checkpoint).order_by(ledger_checkpoint.c.seq.desc()).limit(1)
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else _checkpoint(row)
+
+
+async def checkpoints(connection: AsyncConnection) -> list[Checkpoint]:
+    """Every signature, the oldest first."""
+    query = select(ledger_checkpoint).order_by(ledger_checkpoint.c.seq)
+    return [_checkpoint(row) for row in (await connection.execute(query)).all()]
+
+
+async def links(connection: AsyncConnection, *, until: int) -> AsyncIterator[Link]:
+    """The chain up to a record, in order."""
+    seq, previous = 0, Head().hash
+    while seq < until:
+        query = select(ledger).where(ledger.c.seq > seq, ledger.c.seq <= until)
+        rows = (await connection.execute(query.order_by(ledger.c.seq).limit(BATCH))).all()
+        if not rows:
+            return
+        for row in rows:
+            yield _link(row, previous)
+            seq, previous = row.seq, row.hash
+
+
+async def of_page(connection: AsyncConnection, page: PageId) -> list[Link]:
+    """What happened to a page, and the sharing of the keys that its messages were sent under."""
+    own = await _found(connection, ledger.c.page == page)
+    sessions = {str(link.record.objects["session"]) for link in own if "session" in link.record.objects}
+    shared = ledger.c.objects["session"].as_string().in_(sessions)
+    keys = await _found(connection, shared & (ledger.c.action == Action.KEY_SHARED.value)) if sessions else []
+    return sorted([*own, *keys], key=lambda link: link.seq)
+
+
+async def of_patient(connection: AsyncConnection, token: bytes) -> list[Link]:
+    """What happened to everything that came from a patient's number."""
+    pages = select(ledger.c.page).where(ledger.c.patient == token, ledger.c.page.is_not(None))
+    return await _found(connection, or_(ledger.c.patient == token, ledger.c.page.in_(pages)))
+
+
+async def _found(connection: AsyncConnection, wanted: ColumnElement[bool]) -> list[Link]:
+    rows = (await connection.execute(select(ledger).where(wanted).order_by(ledger.c.seq))).all()
+    return [_link(row, "") for row in rows]
+
+
+async def _take_turn(connection: AsyncConnection) -> None:
+    # SQLite has one writer at a time. On PostgreSQL a lock of its own, taken before the head is read: a
+    # statement sees what was committed when it began.
+    if connection.dialect.name == "postgresql":
+        await connection.execute(_LOCK)
+
+
+def _columns(link: Link) -> dict[str, Any]:
+    record = link.record
+    return {
+        "seq": link.seq,
+        "at": link.at,
+        "actor": record.actor,
+        "action": record.action.value,
+        "page": record.page,
+        "patient": record.patient,
+        "objects": dict(record.objects),
+        "outcome": record.outcome,
+        "hash": link.hash,
+    }
+
+
+def _link(row: Row[Any], previous: str) -> Link:
+    record = Record(
+        action=Action(row.action),
+        actor=row.actor,
+        page=PageId(row.page) if row.page else None,
+        objects=row.objects,
+        outcome=row.outcome,
+        patient=row.patient,
+    )
+    return Link(row.seq, row.at, record, previous, row.hash)
+
+
+def _checkpoint(row: Row[Any]) -> Checkpoint:
+    return Checkpoint(Head(row.seq, row.hash), row.at, row.signature)
