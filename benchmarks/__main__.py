@@ -23,6 +23,7 @@ from testbed.hospital import Hospital
 ROOMS = 32
 EACH = 10  # texts for each room in the sustained run
 SINGLE = 60  # texts one after another, for latency
+PER_TEXT = 3  # a page is a message and two reactions to tap
 INTAKE_RATE = 100  # requests a second with the homeserver down
 INTAKE_SECONDS = 20
 
@@ -117,7 +118,7 @@ async def throughput(hospital: Hospital, ada: Clinician, table: Table) -> None:
     """A burst over all rooms, beside the same number of events put bare."""
     rooms = shared_rooms(hospital)[:ROOMS]
     device = rows(hospital, "SELECT device FROM sync_position")[0]
-    total = ROOMS * EACH * 2  # each page is a message and a reaction to tap
+    total = ROOMS * EACH * PER_TEXT
     before = Usage.of(hospital.bridge.pid)
     already = int(rows(hospital, "SELECT count(*) FROM outbox WHERE state = 'sent'")[0])
     started = time.monotonic()
@@ -129,7 +130,7 @@ async def throughput(hospital: Hospital, ada: Clinician, table: Table) -> None:
         await asyncio.sleep(0.05)
     whole = time.monotonic() - started
     after = Usage.of(hospital.bridge.pid)
-    _, bare = await floor.put_all(hospital, rooms, EACH * 2, device)
+    _, bare = await floor.put_all(hospital, rooms, EACH * PER_TEXT, device)
     rate, bare_rate = done / whole, total / bare
     table.add_row("burst acknowledged", f"{ROOMS * EACH / taken:.0f} texts/s", "", "")
     table.add_row(

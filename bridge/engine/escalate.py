@@ -6,6 +6,7 @@ A page that quiet hours have held back rings when they end; several at once are 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -17,9 +18,12 @@ from bridge.engine.messages import message
 from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.engine.situation import Situation, destination_of, places
 from bridge.model.decision import Decision, Move, StepKind
+from bridge.model.ids import PersonId, RoleId
 from bridge.model.page import Page
 from bridge.policy import ladder
+from bridge.policy.ladder import Reachable
 from bridge.policy.rendering import render_move
+from bridge.policy.schedule import Change
 from bridge.policy.summaries import render_digest
 from bridge.store import outbox, pages
 from bridge.store.database import Database
@@ -82,7 +86,7 @@ class Escalation:
                 await pages.stop_timer(connection, page.id)
                 return
             changes = self._situation.changes
-            move = ladder.climb(config, page, now, reachable, changes, due=timer.due_at)
+            move = _climbed(config, page, now, reachable, changes, timer)
             await pages.record_move(connection, page, move)
             text = render_move(config, page, move, now)
             event, key = await self._inbox.event_of(connection, page.latest or page.intake)
@@ -149,6 +153,24 @@ class Escalation:
             text = render_digest(config, [(page, event) for page, (event, _) in opened], now)
             key = await self._keys.new_data_key(connection, here[0].retention, now)
             await outbox.put(connection, [Draft(destination, Purpose.NOTICE, message(text), key)], now)
+
+
+def _climbed(
+    config: Config,
+    page: Page,
+    now: datetime,
+    reachable: Reachable,
+    changes: tuple[Change, ...],
+    timer: DueTimer,
+) -> Move:
+    """The page's next move. A step that was passed over because somebody declined is no news to anybody."""
+
+    def willing(_role: RoleId, person: PersonId) -> bool:
+        return person not in page.declined
+
+    move = ladder.climb(config, page, now, reachable, changes, due=timer.due_at)
+    expected = ladder.climb(config, page, now, willing, changes).skipped
+    return replace(move, skipped=tuple(step for step in move.skipped if step not in expected))
 
 
 def _decision_of(page: Page) -> Decision:
