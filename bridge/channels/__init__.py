@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from bridge.channels.channel import Channel, ChannelType, Surroundings
+from bridge.channels.kannel import KANNEL
 from bridge.channels.twilio import TWILIO
 from bridge.channels.webhook import WEBHOOK
 from bridge.config.problems import ConfigError, did_you_mean
@@ -14,6 +15,7 @@ from bridge.config.values import Section
 from bridge.model.ids import ChannelId
 
 CHANNEL_TYPES: dict[str, ChannelType[Any]] = {
+    KANNEL.name: KANNEL,
     TWILIO.name: TWILIO,
     WEBHOOK.name: WEBHOOK,
 }

@@ -1,21 +1,26 @@
 """What a channel is: the few plain values that a file in this room is made of.
 
-A channel file holds its settings (a `Section`), a handler from `Request` to `Answer`, and one `ChannelType`
-that names both. See `docs/contributing/adding-a-channel.md`.
+A channel file holds its settings (a `Section`), a handler from `Request` to `Answer` or a listener of its own, and
+one `ChannelType` that names them. See `docs/contributing/adding-a-channel.md`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
 
+import structlog
+
 from bridge.config.values import Section
 from bridge.model.doors import Inbox
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +28,14 @@ class Request:
     """One HTTP request, read to its end within the bounds of `bridge.channels.http`.
 
     `target` is path and query exactly as they came, because some sources sign them; header names are compared
-    without their case. None of it is shown: any part can hold a caller's number.
+    without their case; `peer` is the address at the other end of the connection, which may be a proxy's. None of
+    it is shown: any part can hold a caller's number.
     """
 
     target: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     body: Phi[bytes]
+    peer: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +70,20 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A configured source of events, ready to be served."""
+    """A configured source of events, ready to be served.
+
+    `serve` is for a channel that is no HTTP: it listens, or connects, until it is cancelled. It raises only
+    what waiting will not mend, such as an address that can't be listened on.
+    """
 
     id: ChannelId
     type: str
-    routes: tuple[Route, ...]
+    routes: tuple[Route, ...] = ()
+    serve: Callable[[], Awaitable[None]] | None = None
+
+
+async def _only_logged(channel: ChannelId, trouble: str | None) -> None:
+    log.log(logging.WARNING if trouble else logging.INFO, "channel_state", channel=channel, trouble=trouble)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +91,14 @@ class Surroundings:
     """What every channel is given.
 
     `public_url` is the address at which the sources reach this bridge, without a slash at its end. `now` is
-    the bridge's one clock, in UTC.
+    the bridge's one clock, in UTC. `tell` is for a channel that itself connects to its source: it is told when
+    that begins or ceases to be in trouble, in words without PHI, and None when it is well.
     """
 
     inbox: Inbox
     now: Callable[[], datetime]
     public_url: str
+    tell: Callable[[ChannelId, str | None], Awaitable[None]] = _only_logged
 
 
 Settings = TypeVar("Settings", bound=Section)

@@ -193,7 +193,7 @@ async def _answer(channel: ChannelId, handle: Handler, request: web.Request, bod
     if isinstance(body, Answer):
         return body
     try:
-        return await handle(Request(request.raw_path, request.headers, body))
+        return await handle(Request(request.raw_path, request.headers, body, request.remote or ""))
     except StoreUnavailableError:
         return refusal(503, "store_unavailable", "The event could not be kept; send it again.")
     except Exception as error:  # noqa: BLE001 - a source gets an answer whatever happens

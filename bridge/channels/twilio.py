@@ -10,10 +10,9 @@ import base64
 import hmac
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from bridge.channels.channel import (
     Answer,
@@ -26,8 +25,9 @@ from bridge.channels.channel import (
     intake_path,
     refusal,
 )
-from bridge.channels.numbers import known_region, normal_number
-from bridge.config.values import SecretRef, Section, one_or_more
+from bridge.channels.numbers import normal_number
+from bridge.channels.settings import Region, Secrets
+from bridge.config.values import Section
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, protect_optional
@@ -38,14 +38,14 @@ Fields = list[tuple[str, str]]
 class TwilioSettings(Section):
     """A Twilio number's, or a messaging service's, incoming texts."""
 
-    auth_token: Annotated[tuple[SecretRef, ...], one_or_more, Field(min_length=1)] = Field(
+    auth_token: Secrets = Field(
         description="The account's auth token, with which Twilio signs; several while it is being rotated."
     )
     account_sid: str | None = Field(
         default=None,
         description="If given, messages of other accounts are refused, even rightly signed ones.",
     )
-    region: Annotated[str, AfterValidator(known_region)] | None = Field(
+    region: Region | None = Field(
         default=None, description="The country (US, GB, ...) of numbers that come without a country code."
     )
 

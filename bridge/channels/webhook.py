@@ -29,8 +29,9 @@ from bridge.channels.channel import (
     intake_path,
     refusal,
 )
-from bridge.channels.numbers import known_region, normal_number
-from bridge.config.values import SecretRef, SecretUnreadableError, Section, one_or_more
+from bridge.channels.numbers import normal_number
+from bridge.channels.settings import Region, Secrets
+from bridge.config.values import SecretRef, SecretUnreadableError, Section
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, protect_optional
@@ -43,10 +44,10 @@ TOLERANCE = timedelta(minutes=5)  # the specification's; older requests may be r
 class WebhookSettings(Section):
     """A system that posts signed JSON events."""
 
-    secrets: Annotated[tuple[SecretRef, ...], one_or_more, Field(min_length=1)] = Field(
+    secrets: Secrets = Field(
         description="The secret shared with the sender, whsec_ and base64; several while it is being rotated."
     )
-    region: Annotated[str, AfterValidator(known_region)] | None = Field(
+    region: Region | None = Field(
         default=None, description="The country (US, GB, ...) of numbers that come without a country code."
     )
 

@@ -12,17 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import aiohttp
-from multidict import MultiDict
+from multidict import CIMultiDict, MultiDict
 from prometheus_client import CollectorRegistry
 from standardwebhooks import Webhook
 from twilio.request_validator import RequestValidator
 from yarl import URL
 
 from bridge.channels import open_channel
-from bridge.channels.channel import Channel, Surroundings
+from bridge.channels.channel import Channel, Request, Surroundings
 from bridge.channels.http import Health, build_application, serve
 from bridge.config.source import parse_source
 from bridge.config.validate import ChannelSection
@@ -37,7 +37,10 @@ AUTH_TOKEN = "12345678901234567890123456789012"
 OLD_AUTH_TOKEN = "old-token-that-still-signs"
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes....").decode()
 NEXT_WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"the secret that comes after it..").decode()
+KANNEL_SECRET = "kannel-secret"
 SECRETS = {
+    "TEST_KANNEL_SECRET": KANNEL_SECRET,
+    "TEST_NEXT_KANNEL_SECRET": "kannel-secret-that-comes-after-it",
     "TEST_AUTH_TOKEN": AUTH_TOKEN,
     "TEST_OLD_AUTH_TOKEN": OLD_AUTH_TOKEN,
     "TEST_WEBHOOK_SECRET": WEBHOOK_SECRET,
@@ -47,6 +50,11 @@ SECRETS = {
 TWILIO = """
 type: twilio
 auth_token: [env:TEST_AUTH_TOKEN, env:TEST_OLD_AUTH_TOKEN]
+region: US
+"""
+KANNEL = """
+type: kannel
+secrets: [env:TEST_KANNEL_SECRET, env:TEST_NEXT_KANNEL_SECRET]
 region: US
 """
 WEBHOOK = """
@@ -128,6 +136,13 @@ class Server:
         async with self.session.request(method, url, **arguments) as response:
             return Reply(response.status, response.headers, await response.text())
 
+    async def send(self, request: Request) -> Reply:
+        """Send a request as a source would: by GET if it has no body."""
+        method = "POST" if request.body else "GET"
+        return await self.request(
+            method, request.target, data=request.body.reveal() or None, headers=request.headers
+        )
+
     async def post(
         self, body: bytes | str, headers: Mapping[str, str] | None = None, path: str = "/intake/door"
     ) -> Reply:
@@ -172,36 +187,78 @@ def webhook_headers(
     }
 
 
-# What the tests that walk every channel need to know of each: how its source signs a body (read as a form where
-# the source sends forms), and an event in which everything that a person wrote is a canary.
+# What the tests that walk every channel need to know of each. In an event, everything that a person wrote is a canary.
 CANARY = "Kanarienvogel"
-SECTIONS = {"twilio": TWILIO, "webhook": WEBHOOK}
-SIGNED: dict[str, Callable[[str], dict[str, str]]] = {
-    "twilio": lambda body: twilio_headers(MultiDict(parse_qsl(body, keep_blank_values=True))),
-    "webhook": webhook_headers,
-}
-EVENTS = {
-    "twilio": urlencode(
-        {
-            "MessageSid": f"SM{CANARY}",
-            "From": CANARY,
-            "To": CANARY,
-            "Body": CANARY,
-            "ProfileName": CANARY,
-            "NumMedia": CANARY,
-            CANARY: CANARY,
-        }
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A channel over HTTP: its section, and how its source makes an authentic request of what it has to say.
+
+    `event` is something that it says, `nonsense` something that is no event. `status` reads an answer's HTTP
+    status, or what the source's own protocol has in its place.
+    """
+
+    section: str
+    signed: Callable[[str], Request]
+    event: str
+    nonsense: str = "no=event"
+    status: Callable[[Reply], int] = lambda reply: reply.status
+
+
+def _twilio_request(body: str) -> Request:
+    headers = twilio_headers(MultiDict(parse_qsl(body, keep_blank_values=True)))
+    return Request("/intake/door", CIMultiDict(headers), Phi(body.encode()))
+
+
+def _webhook_request(body: str) -> Request:
+    return Request("/intake/door", CIMultiDict(webhook_headers(body)), Phi(body.encode()))
+
+
+def _kannel_request(query: str) -> Request:
+    return Request(
+        f"/intake/door?secret={KANNEL_SECRET}&{quote(query, safe='=&+%')}", CIMultiDict(), Phi(b"")
+    )
+
+
+WIRES = {
+    "kannel": Wire(
+        KANNEL,
+        _kannel_request,
+        urlencode({"id": f"id-{CANARY}", "from": CANARY, "to": CANARY, "text": CANARY, CANARY: CANARY}),
     ),
-    "webhook": json.dumps(
-        {
-            "kind": "page",
-            "body": CANARY,
-            "caller": {"number": CANARY, "name": CANARY},
-            "called": CANARY,
-            "recipient": CANARY,
-            "queue": CANARY,
-            "attributes": {"clinic": CANARY},
-            f"unlisted {CANARY}": {CANARY: CANARY},
-        }
+    "twilio": Wire(
+        TWILIO,
+        _twilio_request,
+        urlencode(
+            {
+                "MessageSid": f"SM{CANARY}",
+                "From": CANARY,
+                "To": CANARY,
+                "Body": CANARY,
+                "ProfileName": CANARY,
+                "NumMedia": CANARY,
+                CANARY: CANARY,
+            }
+        ),
+    ),
+    "webhook": Wire(
+        WEBHOOK,
+        _webhook_request,
+        json.dumps(
+            {
+                "kind": "page",
+                "body": CANARY,
+                "caller": {"number": CANARY, "name": CANARY},
+                "called": CANARY,
+                "recipient": CANARY,
+                "queue": CANARY,
+                "attributes": {"clinic": CANARY},
+                f"unlisted {CANARY}": {CANARY: CANARY},
+            }
+        ),
     ),
 }
+# Channels with a listener or a connection of their own: they have no requests to walk over.
+LISTENERS: dict[str, str] = {}
+SECTIONS = {**{name: each.section for name, each in WIRES.items()}, **LISTENERS}
