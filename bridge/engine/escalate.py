@@ -86,7 +86,7 @@ class Escalation:
                 await pages.stop_timer(connection, page.id)
                 return
             changes = self._situation.changes
-            move = _climbed(config, page, now, reachable, changes, timer)
+            move = _climbed(config, page, reachable, changes, now=now, due=timer.due_at)
             await pages.record_move(connection, page, move)
             text = render_move(config, page, move, now)
             event, key = await self._inbox.event_of(connection, page.latest or page.intake)
@@ -158,17 +158,18 @@ class Escalation:
 def _climbed(
     config: Config,
     page: Page,
-    now: datetime,
     reachable: Reachable,
     changes: tuple[Change, ...],
-    timer: DueTimer,
+    *,
+    now: datetime,
+    due: datetime,
 ) -> Move:
     """The page's next move. A step that was passed over because somebody declined is no news to anybody."""
 
     def willing(_role: RoleId, person: PersonId) -> bool:
         return person not in page.declined
 
-    move = ladder.climb(config, page, now, reachable, changes, due=timer.due_at)
+    move = ladder.climb(config, page, now, reachable, changes, due=due)
     expected = ladder.climb(config, page, now, willing, changes).skipped
     return replace(move, skipped=tuple(step for step in move.skipped if step not in expected))
 
