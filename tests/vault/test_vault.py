@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.model.phi import Phi
 from bridge import vault
+from bridge.model.phi import Phi
 from bridge.vault import Vault, VaultError, generate_operator_key, new_key, parse_operator_key
 
 OPERATOR_KEY = bytes(range(32))

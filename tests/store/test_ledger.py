@@ -1,0 +1,132 @@
+"""The ledger's rows: one chain, however many write to it, and whenever they are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from bridge import ledger as chain
+from bridge.ledger import Action, Record
+from bridge.model.ids import PageId
+from bridge.store import ledger
+from bridge.store.database import Database
+from bridge.store.keys import KeyRing
+from tests.store.conftest import NOW
+
+WRITER = Path(__file__).with_name("ledger_writer.py")
+
+
+async def append(database: Database, *records: Record, at: datetime = NOW) -> None:
+    async with database.write() as connection:
+        await ledger.append(connection, records, at)
+
+
+async def verified(database: Database, keys: KeyRing) -> chain.Verdict:
+    async with database.write() as connection:
+        await ledger.checkpoint(connection, keys.signer(), NOW)
+        last = (await ledger.head(connection)).seq
+        links = [link async for link in ledger.links(connection, until=last)]
+        lines = list(chain.lines_of(links, await ledger.checkpoints(connection)))
+    return chain.verify(lines, keys.signer().public_key())
+
+
+@pytest.fixture
+async def other(url: str, database: Database) -> AsyncIterator[Database]:
+    """Another node on the same database."""
+    other = Database(url)
+    yield other
+    await other.close()
+
+
+async def test_records_are_chained_in_the_order_in_which_they_come(database: Database, keys: KeyRing) -> None:
+    await append(database, Record(Action.RECEIVED), Record(Action.ROUTED, page=PageId("p")))
+    await append(database, Record(Action.ACCEPTED, "@okafor", page=PageId("p"), patient=b"token"))
+    verdict = await verified(database, keys)
+    assert (verdict.records, verdict.vouched, verdict.problem) == (3, 3, None)
+
+
+async def test_a_transaction_that_is_taken_back_leaves_no_gap(database: Database, keys: KeyRing) -> None:
+    await append(database, Record(Action.STARTED))
+    with suppress(RuntimeError):
+        async with database.write() as connection:
+            await ledger.append(connection, [Record(Action.ACCEPTED, "@okafor")], NOW)
+            raise RuntimeError
+    await append(database, Record(Action.CLOSED))
+    verdict = await verified(database, keys)
+    assert (verdict.records, verdict.problem) == (2, None)
+
+
+async def test_two_nodes_that_write_at_once_do_not_fork_it(
+    database: Database, other: Database, keys: KeyRing
+) -> None:
+    async def write(node: Database, name: str) -> None:
+        for _ in range(25):
+            await append(node, Record(Action.ROUTED, name), Record(Action.SENT, name))
+
+    await asyncio.gather(*(write(node, name) for node in (database, other) for name in ("a", "b")))
+    verdict = await verified(database, keys)
+    assert (verdict.records, verdict.problem) == (200, None)
+
+
+async def test_killed_while_it_writes_it_has_no_gap_and_goes_on(
+    url: str, database: Database, keys: KeyRing
+) -> None:
+    for _ in range(3):
+        before = await _last(database)
+        writer = await asyncio.create_subprocess_exec(sys.executable, WRITER, url)
+        async with asyncio.timeout(30):
+            while await _last(database) < before + 20:
+                await asyncio.sleep(0.02)
+        writer.send_signal(signal.SIGKILL)
+        await writer.wait()
+    last = await _last(database)
+    verdict = await verified(database, keys)
+    assert (verdict.records, verdict.problem) == (last, None)
+
+
+async def test_what_was_signed_is_not_signed_again(database: Database, keys: KeyRing) -> None:
+    async with database.write() as connection:
+        assert await ledger.checkpoint(connection, keys.signer(), NOW) is None
+        await ledger.append(connection, [Record(Action.STARTED)], NOW)
+        assert await ledger.checkpoint(connection, keys.signer(), NOW, apart=2) is None
+        assert await ledger.checkpoint(connection, keys.signer(), NOW) is not None
+        assert await ledger.checkpoint(connection, keys.signer(), NOW) is None
+
+
+async def test_a_page_is_shown_with_the_sharing_of_the_keys_it_was_sent_under(database: Database) -> None:
+    page = PageId("p")
+    await append(
+        database,
+        Record(Action.KEY_SHARED, objects={"session": "s1", "devices": ["@okafor/PHONE"]}),
+        Record(Action.KEY_SHARED, objects={"session": "s2"}),
+        Record(Action.ROUTED, page=page),
+        Record(Action.ROUTED, page=PageId("q")),
+        Record(Action.SENT, page=page, objects={"session": "s1"}),
+    )
+    async with database.read() as connection:
+        shown = await ledger.of_page(connection, page)
+    assert [link.seq for link in shown] == [1, 3, 5]
+
+
+async def test_what_became_of_a_patients_messages_is_found_by_the_token(database: Database) -> None:
+    await append(
+        database,
+        Record(Action.RECEIVED, patient=b"anna"),
+        Record(Action.ROUTED, page=PageId("p"), patient=b"anna"),
+        Record(Action.ROUTED, page=PageId("q"), patient=b"ben"),
+        Record(Action.ACCEPTED, "@okafor", page=PageId("p")),
+    )
+    async with database.read() as connection:
+        assert [link.seq for link in await ledger.of_patient(connection, b"anna")] == [1, 2, 4]
+
+
+async def _last(database: Database) -> int:
+    async with database.read() as connection:
+        return (await ledger.head(connection)).seq
