@@ -36,9 +36,9 @@ def as_token(registration: Path) -> str:
 
 
 async def put_all(
-    hospital: Hospital, rooms: Sequence[str], each: int, device: str
+    hospital: Hospital, rooms: Sequence[str], each: int, device: str, *, taps: Sequence[str] = ()
 ) -> tuple[list[float], float]:
-    """Put `each` events into every room, one after another in a room, all rooms at once.
+    """Put `each` events into every room, one after another in a room, all rooms at once; `taps` under each.
 
     Gives the seconds of every request, and of the whole.
     """
@@ -48,17 +48,21 @@ async def put_all(
 
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
 
+        async def put(room: str, kind: str, body: str) -> str:
+            where = f"/_matrix/client/v3/rooms/{quote(room)}/send/{kind}/floor-{time.monotonic_ns()}"
+            started = time.monotonic()
+            async with session.put(hospital.synapse.base_url + where, params=query, data=body) as answer:
+                answer.raise_for_status()
+                event: str = (await answer.json())["event_id"]
+            took.append(time.monotonic() - started)
+            return event
+
         async def fill(room: str) -> None:
-            for number in range(each):
-                transaction = f"floor-{time.monotonic_ns()}-{number}"
-                where = f"/_matrix/client/v3/rooms/{quote(room)}/send/m.room.encrypted/{transaction}"
-                started = time.monotonic()
-                async with session.put(
-                    hospital.synapse.base_url + where, params=query, data=content()
-                ) as answer:
-                    answer.raise_for_status()
-                    await answer.read()
-                took.append(time.monotonic() - started)
+            events = [await put(room, "m.room.encrypted", content()) for _ in range(each)]
+            for event in events:
+                for tap in taps:
+                    relation = {"rel_type": "m.annotation", "event_id": event, "key": tap}
+                    await put(room, "m.reaction", json.dumps({"m.relates_to": relation}))
 
         started = time.monotonic()
         await asyncio.gather(*(fill(room) for room in rooms))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from bridge.model.phi import Phi
 from bridge.model.tap import Tap
 from bridge.store import outbox, pages
 from bridge.store.database import Database
+from bridge.store.group_commit import GroupCommit
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Entry, Purpose
 
@@ -29,6 +31,15 @@ FULL_LOOK = timedelta(seconds=5)
 JOINING_GRACE = timedelta(seconds=3)  # an invited member's client or homeserver may be about to join
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What has become of an entry: an envelope that must be kept before it is sent, or its event."""
+
+    entry: Entry
+    envelope: Envelope
+    event: EventId | None
 
 
 class Delivery:
@@ -49,9 +60,11 @@ class Delivery:
         self._keys = keys
         self._courier = courier
         self._now = now
-        self._free = asyncio.Semaphore(rooms_at_once)
+        self._messages = asyncio.Semaphore(rooms_at_once)
+        self._rest = asyncio.Semaphore(max(1, rooms_at_once // 4))
         self._report = report
         self._wake = wake
+        self._records = GroupCommit(self._record)
         self._busy: set[Destination] = set()
         self._resume: dict[Destination, datetime] = {}
         self._seen = OutboxId(0)
@@ -89,9 +102,8 @@ class Delivery:
 
     async def _drain(self, destination: Destination) -> None:
         try:
-            async with self._free:
-                while await self._send_next(destination):
-                    pass
+            while await self._send_next(destination):
+                pass
         except Exception as error:
             log.exception("delivery_crashed", destination=str(destination), error=type(error).__name__)
             self._resume[destination] = self._now() + LONGEST_PAUSE
@@ -109,7 +121,9 @@ class Delivery:
             self._resume[destination] = entry.not_before
             return False
         try:
-            await self._send(entry)
+            # The homeserver is the limit in a burst, and then it is for pages: buttons and history get a share.
+            async with self._messages if entry.purpose.lane == 0 else self._rest:
+                await self._send(entry)
         except HomeserverError as error:
             if error.retry:
                 await self._homeserver_away(entry, str(error))
@@ -126,11 +140,7 @@ class Delivery:
             await self._give_up(entry, "what it speaks of was never sent or is destroyed")
             return
         event = entry.confirmed or await self._courier.send(envelope, entry.transaction)
-        now = self._now()
-        async with self._database.write() as connection:
-            await outbox.mark_sent(connection, entry.id, envelope.room, event, now)
-            if entry.purpose is Purpose.PAGE and entry.page is not None:
-                await pages.mark_delivered(connection, entry.page, now)
+        await self._records.add(_Record(entry, envelope, event))
         log.info("sent", outbox=entry.id, purpose=entry.purpose.value, room=envelope.room, event_id=event)
 
     async def _prepare(self, entry: Entry) -> Envelope | None:
@@ -144,9 +154,23 @@ class Delivery:
             return self._courier.seed(room, entry.target, Tap(entry.content.reveal().decode()))
         content = _related(entry.content, entry.purpose, entry.target) if entry.target else entry.content
         envelope = await self._courier.encrypt(room, entry.event_type, content)
-        async with self._database.write() as connection:
-            await outbox.keep_envelope(connection, entry.id, envelope)
+        await self._records.add(_Record(entry, envelope, None))
         return envelope
+
+    async def _record(self, records: Sequence[_Record]) -> Sequence[None]:
+        now = self._now()
+        kept = [(record.entry.id, record.envelope) for record in records if record.event is None]
+        sent = [(record.entry.id, record.envelope.room, record.event) for record in records if record.event]
+        delivered = [
+            record.entry.page
+            for record in records
+            if record.event and record.entry.purpose is Purpose.PAGE and record.entry.page
+        ]
+        async with self._database.write() as connection:
+            await outbox.keep_envelopes(connection, kept)
+            await outbox.mark_sent(connection, sent, now)
+            await pages.mark_delivered(connection, delivered, now)
+        return [None] * len(records)
 
     async def _homeserver_away(self, entry: Entry, reason: str) -> None:
         pause = min(FIRST_PAUSE * 2 ** min(entry.attempts, 10), LONGEST_PAUSE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,11 +17,12 @@ from bridge.model.event import IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
 from bridge.store.database import Database
+from bridge.store.group_commit import GroupCommit
 from bridge.store.keys import INTAKE_CLASS, KeyRing
 from bridge.store.tables import data_key, day_key, intake
 from bridge.vault import Key, KeyDestroyedError
 
-CONFLICT_RETRIES = 3
+CONFLICT_RETRIES = 2
 CALLER = "caller"  # the vault's kind of fingerprint by which a caller's earlier events are found
 
 
@@ -46,18 +46,13 @@ class _Wanted:
     channel: ChannelId
     mac: bytes
     content: Phi[bytes]
-    kind: str | None
-    reason: str | None
-    caller: bytes | None
-    receipt: asyncio.Future[Receipt]
+    kind: str | None = None
+    reason: str | None = None
+    caller: bytes | None = None
 
 
 class IntakeStore:
-    """The inbox's rows; implements `bridge.model.doors.Inbox`.
-
-    Requests that come while a commit is under way are committed together by the next one: a burst costs a few
-    transactions, and each request is still answered only after its own row is on disk.
-    """
+    """The inbox's rows; implements `bridge.model.doors.Inbox`. Requests are committed in groups."""
 
     def __init__(
         self, database: Database, keys: KeyRing, now: Callable[[], datetime], wake: Callable[[], None]
@@ -66,64 +61,31 @@ class IntakeStore:
         self._keys = keys
         self._now = now
         self._wake = wake
-        self._wanted: list[_Wanted] = []
-        self._committing = asyncio.Lock()
+        self._commits = GroupCommit(self._commit_surely)
 
     async def accept(self, event: IntakeEvent) -> Receipt:
         """Commit an event, once for each (channel, key). Raises StoreUnavailableError if it was not committed."""
         mac = self._keys.lookup(f"intake {event.channel}", event.key)
         caller = self._keys.lookup(CALLER, event.caller) if event.caller else None
-        return await self._keep(event.channel, mac, event.seal_form(), kind=event.kind.value, caller=caller)
+        wanted = _Wanted(event.channel, mac, event.seal_form(), kind=event.kind.value, caller=caller)
+        return await self._commits.add(wanted)
 
     async def keep_unreadable(self, channel: ChannelId, raw: Phi[bytes], reason: str) -> Receipt:
         """Commit a request that could not be parsed; the same bytes again are the same request."""
         mac = self._keys.lookup(f"unreadable {channel}", Phi(raw.reveal().hex()))
-        return await self._keep(channel, mac, raw, reason=reason)
+        return await self._commits.add(_Wanted(channel, mac, raw, reason=reason))
 
-    async def _keep(
-        self,
-        channel: ChannelId,
-        mac: bytes,
-        content: Phi[bytes],
-        *,
-        kind: str | None = None,
-        reason: str | None = None,
-        caller: bytes | None = None,
-    ) -> Receipt:
-        receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        wanted = _Wanted(channel, mac, content, kind, reason, caller, receipt)
-        self._wanted.append(wanted)
-        try:
-            async with self._committing:
-                if not receipt.done():
-                    await self._commit_all()
-            return await receipt
-        finally:
-            if wanted in self._wanted:
-                self._wanted.remove(wanted)
-
-    async def _commit_all(self) -> None:
-        together = list(self._wanted)
-        try:
-            for attempt in range(CONFLICT_RETRIES):
-                try:
-                    receipts = await self._commit(together)
-                    break
-                except IntegrityError:
-                    # On PostgreSQL another node took the same event, or made the same day's key, between our
-                    # look and our insert: the next look finds its row.
-                    if attempt == CONFLICT_RETRIES - 1:
-                        raise
-        except Exception as error:  # noqa: BLE001 - each request raises it for itself
-            for wanted in together:
-                if not wanted.receipt.done():
-                    wanted.receipt.set_exception(error)
-        else:
-            for wanted, receipt in zip(together, receipts, strict=True):
-                if not wanted.receipt.done():
-                    wanted.receipt.set_result(receipt)
+    async def _commit_surely(self, together: Sequence[_Wanted]) -> list[Receipt]:
+        for _ in range(CONFLICT_RETRIES):
+            try:
+                receipts = await self._commit(together)
+            except IntegrityError:
+                # On PostgreSQL another node took the same event, or made the same day's key, between our look
+                # and our insert: the next look finds its row.
+                continue
             self._wake()
-        self._wanted = [wanted for wanted in self._wanted if not wanted.receipt.done()]
+            return receipts
+        return await self._commit(together)
 
     async def _commit(self, together: Sequence[_Wanted]) -> list[Receipt]:
         async with self._database.write() as connection:

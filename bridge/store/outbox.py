@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.doors import Destination, Envelope
@@ -157,31 +157,54 @@ async def messages_of(connection: AsyncConnection, page: PageId) -> dict[Destina
     }
 
 
-async def keep_envelope(connection: AsyncConnection, entry: OutboxId, envelope: Envelope) -> None:
+async def keep_envelopes(connection: AsyncConnection, envelopes: Sequence[tuple[OutboxId, Envelope]]) -> None:
     """Keep the bytes that will be sent, and drop the sealed content: the ciphertext is now the message."""
-    await connection.execute(
+    rows = [
+        {
+            "entry": entry,
+            "of_room": envelope.room,
+            "of_type": envelope.type,
+            "bytes": envelope.content,
+            "session": envelope.session,
+        }
+        for entry, envelope in envelopes
+    ]
+    statement = (
         update(outbox)
-        .where(outbox.c.id == entry)
+        .where(outbox.c.id == bindparam("entry"))
         .values(
             state="encrypted",
-            room=envelope.room,
-            wire_type=envelope.type,
-            wire_content=envelope.content,
-            session_id=envelope.session,
+            room=bindparam("of_room"),
+            wire_type=bindparam("of_type"),
+            wire_content=bindparam("bytes"),
+            session_id=bindparam("session"),
             sealed=None,
         )
     )
+    if rows:
+        await connection.execute(statement, rows)
 
 
 async def mark_sent(
-    connection: AsyncConnection, entry: OutboxId, room: RoomId, event: EventId, now: datetime
+    connection: AsyncConnection, sent: Sequence[tuple[OutboxId, RoomId, EventId]], now: datetime
 ) -> None:
-    """The homeserver has it. The ciphertext is not kept a second time."""
-    await connection.execute(
+    """The homeserver has them. The ciphertext is not kept a second time."""
+    rows = [{"entry": entry, "of_room": room, "as_event": event} for entry, room, event in sent]
+    statement = (
         update(outbox)
-        .where(outbox.c.id == entry)
-        .values(state="sent", event=event, room=room, sent_at=now, sealed=None, wire_content=None, error=None)
+        .where(outbox.c.id == bindparam("entry"))
+        .values(
+            state="sent",
+            event=bindparam("as_event"),
+            room=bindparam("of_room"),
+            sent_at=now,
+            sealed=None,
+            wire_content=None,
+            error=None,
+        )
     )
+    if rows:
+        await connection.execute(statement, rows)
 
 
 async def confirm(connection: AsyncConnection, transaction: str, event: EventId) -> None:

@@ -157,15 +157,16 @@ async def waiting_pages(connection: AsyncConnection, room: RoomId) -> list[Page]
     return [_page(row) for row in (await connection.execute(query)).all()]
 
 
-async def mark_delivered(connection: AsyncConnection, page_id: PageId, now: datetime) -> None:
-    """The homeserver has the page's message, and somebody can decrypt it."""
+async def mark_delivered(connection: AsyncConnection, delivered: Sequence[PageId], now: datetime) -> None:
+    """The homeserver has the pages' messages, and somebody can decrypt them."""
     opened = page.c.state == PageState.OPEN.value
     state = case((opened, PageState.DELIVERED.value), else_=page.c.state)
-    await connection.execute(
-        update(page)
-        .where(page.c.id == page_id, page.c.delivered_at.is_(None))
-        .values(delivered_at=now, state=state)
-    )
+    if delivered:
+        await connection.execute(
+            update(page)
+            .where(page.c.id.in_(delivered), page.c.delivered_at.is_(None))
+            .values(delivered_at=now, state=state)
+        )
 
 
 async def open_of_role(connection: AsyncConnection, role: RoleId) -> list[Page]:

@@ -43,8 +43,8 @@ async def head(database: Database, destination: Destination = HEART) -> Entry:
 async def send(database: Database, entry: Entry, event: str = "$event") -> None:
     envelope = Envelope(RoomId("!room"), "m.room.encrypted", '{"ciphertext": "…"}', "session")
     async with database.write() as connection:
-        await outbox.keep_envelope(connection, entry.id, envelope)
-        await outbox.mark_sent(connection, entry.id, envelope.room, EventId(event), NOW)
+        await outbox.keep_envelopes(connection, [(entry.id, envelope)])
+        await outbox.mark_sent(connection, [(entry.id, envelope.room, EventId(event))], NOW)
 
 
 async def row(database: Database, draft: Draft) -> dict[str, object]:
@@ -136,7 +136,7 @@ async def test_the_ciphertext_replaces_the_sealed_message(database: Database, ke
     await put(database, draft)
     envelope = Envelope(RoomId("!room"), "m.room.encrypted", '{"ciphertext": "…"}', "session")
     async with database.write() as connection:
-        await outbox.keep_envelope(connection, (await head(database)).id, envelope)
+        await outbox.keep_envelopes(connection, [((await head(database)).id, envelope)])
     entry = await head(database)
     assert entry.envelope == envelope
     assert entry.transaction == draft.transaction
@@ -167,7 +167,7 @@ async def test_a_message_that_came_back_by_sync_is_known_to_be_sent(database: Da
     await put(database, draft)
     envelope = Envelope(RoomId("!room"), "m.room.encrypted", "{}", "session")
     async with database.write() as connection:
-        await outbox.keep_envelope(connection, (await head(database)).id, envelope)
+        await outbox.keep_envelopes(connection, [((await head(database)).id, envelope)])
         await outbox.confirm(connection, draft.transaction, EventId("$event"))
         await outbox.confirm(connection, "somebody's else", EventId("$other"))
     assert (await head(database)).confirmed == "$event"
