@@ -59,6 +59,7 @@ class Sync:
         self._homeserver = homeserver
         self._database = database
         self._now = now
+        self._caught_up = False
 
     async def step(self, *, wait: bool = True) -> Brought:
         """Read once and store it. Raises HomeserverError."""
@@ -81,6 +82,7 @@ class Sync:
                     words |= await self._keep_words(connection, RoomId(room), filled[room])
             await self._leave_rooms(connection, answer)
             await matrix_inbox.set_position(connection, self._homeserver.device, answer["next_batch"])
+        self._caught_up = True
         return Brought(words, members, bool(messages))
 
     async def _keep_words(
@@ -91,7 +93,8 @@ class Sync:
             if event["type"] not in SPOKEN or "state_key" in event:
                 continue
             if event["sender"] == self._homeserver.bot:
-                await _confirm(connection, event)
+                if not self._caught_up:
+                    await _confirm(connection, event)
             elif event.get("content"):
                 words.append(event)
         return await matrix_inbox.keep_events(connection, room, words, self._now()) > 0
@@ -139,7 +142,7 @@ async def _keep_states(
 
 
 async def _confirm(connection: AsyncConnection, event: Mapping[str, Any]) -> None:
-    """Our own event has come back: whatever became of the answer to its sending, it need not be sent again."""
+    """Our own event has come back after a start: a crash has kept its sending from being recorded."""
     transaction = event.get("unsigned", {}).get("transaction_id")
     if transaction:
         await outbox.confirm(connection, transaction, EventId(event["event_id"]))
