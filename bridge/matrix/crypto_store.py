@@ -23,7 +23,7 @@ SQLITE_PRAGMAS = ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRA
 
 def is_store_away(error: Exception) -> bool:
     """Whether it was the store that failed, so that the same may go well later; else the data is to blame."""
-    at_fault = sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, OSError
+    at_fault = sqlite3.OperationalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError
     return isinstance(error, at_fault) and not isinstance(error, asyncpg.DataError | ValueError)
 
 
