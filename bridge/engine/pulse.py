@@ -38,6 +38,11 @@ class Pulse:
         # Only the type: a message may repeat what it failed on.
         self._beats[loop] = Beat(self._now(), type(error).__name__ if error else None)
 
+    def is_well(self, loop: str) -> bool:
+        """Whether a loop's last step went well; False before its first."""
+        beat = self._beats.get(loop)
+        return beat is not None and beat.error is None
+
     def parts(self) -> dict[str, str]:
         """Each loop in a word."""
         return {loop: beat.error or "well" for loop, beat in sorted(self._beats.items())}

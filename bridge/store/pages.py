@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, case, delete, insert, select, update
+from sqlalchemy import Row, case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.decision import Decision, Move
@@ -178,6 +178,14 @@ async def open_of_role(connection: AsyncConnection, role: RoleId) -> list[Page]:
         .order_by(page.c.opened_at)
     )
     return [_page(row) for row in (await connection.execute(query)).all()]
+
+
+async def count_waiting(connection: AsyncConnection) -> int:
+    """How many pages nobody has accepted yet."""
+    query = (
+        select(func.count()).select_from(page).where(page.c.state.in_(WAITING), page.c.held_until.is_(None))
+    )
+    return int((await connection.execute(query)).scalar_one())
 
 
 async def accept_page(connection: AsyncConnection, page_id: PageId, by: UserId, now: datetime) -> bool:

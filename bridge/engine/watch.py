@@ -1,0 +1,73 @@
+"""Looks after the bridge itself: figures for metrics, and a word to operations after the homeserver was away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from bridge.engine import operations
+from bridge.engine.pulse import Pulse
+from bridge.engine.rulebook import Clock
+from bridge.policy.rendering import duration
+from bridge.store import outbox, pages
+from bridge.store.database import Database
+from bridge.store.keys import KeyRing
+
+LOOK_SECONDS = 5.0
+WORTH_TELLING = timedelta(seconds=30)
+
+log = structlog.get_logger(__name__)
+
+
+class Watch:
+    """Looks every few seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: KeyRing,
+        pulse: Pulse,
+        registry: CollectorRegistry,
+        *,
+        now: Clock,
+        wake: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._pulse = pulse
+        self._now = now
+        self._wake = wake
+        self._away_since: datetime | None = None
+        self._outbox = Gauge("nightbell_outbox_waiting", "Messages that wait to be sent", registry=registry)
+        self._pages = Gauge(
+            "nightbell_pages_waiting", "Pages that nobody has accepted yet", registry=registry
+        )
+        self._up = Gauge("nightbell_homeserver_up", "1 while the homeserver answers", registry=registry)
+
+    async def step(self) -> float | None:
+        """Count, and notice when the homeserver goes and comes."""
+        async with self._database.read() as connection:
+            waiting = await outbox.depth(connection)
+            self._pages.set(await pages.count_waiting(connection))
+        self._outbox.set(waiting)
+        here = self._pulse.is_well("sync")
+        self._up.set(1 if here else 0)
+        if not here:
+            self._away_since = self._away_since or self._now()
+        elif self._away_since is not None:
+            away = self._now() - self._away_since
+            self._away_since = None
+            log.warning("homeserver_back", away_seconds=round(away.total_seconds()), waiting=waiting)
+            if away >= WORTH_TELLING:
+                await self._tell(
+                    f"⚠️ The homeserver was away for {duration(away)}; {waiting} messages waited."
+                )
+        return LOOK_SECONDS
+
+    async def _tell(self, text: str) -> None:
+        async with self._database.write() as connection:
+            await operations.tell(connection, self._keys, text, self._now())
+        self._wake()
