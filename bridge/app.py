@@ -14,6 +14,7 @@ import structlog
 from mautrix.api import Method
 from prometheus_client import CollectorRegistry
 
+from bridge import __version__
 from bridge.channels import open_channel
 from bridge.channels.channel import Surroundings
 from bridge.channels.http import Health, build_application, build_metrics_application, serve
@@ -24,12 +25,15 @@ from bridge.engine.deliver import Delivery
 from bridge.engine.dispatch import Dispatch
 from bridge.engine.escalate import Escalation
 from bridge.engine.loop import Wake, run_loop
+from bridge.engine.notarise import Notary
 from bridge.engine.pulse import Pulse
 from bridge.engine.readiness import Readiness
 from bridge.engine.reload import Reload
 from bridge.engine.rulebook import Clock, CurrentRulebook, LiveRulebook, Rulebook
 from bridge.engine.shifts import Shifts
 from bridge.engine.situation import Situation
+from bridge.engine.watch import Watch
+from bridge.ledger import Action, Record
 from bridge.matrix.courier import MatrixCourier
 from bridge.matrix.crypto_store import open_crypto_store
 from bridge.matrix.device import register_bot, require_identity, start_device
@@ -44,7 +48,7 @@ from bridge.model.doors import OPERATIONS, Destination
 from bridge.model.errors import HomeserverError, StoreUnavailableError
 from bridge.model.ids import PersonId, UserId
 from bridge.policy.schedule import room_members
-from bridge.store import outbox
+from bridge.store import ledger, outbox
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
@@ -76,11 +80,18 @@ class House:
     machine: Machine
 
 
+def open_vault(config: Config) -> Vault:
+    """The vault under the configured keys. Raises VaultError."""
+    keys = config.nightbell.keys
+    refs = (keys.operator_key, *filter(None, [keys.previous_operator_key]))
+    return Vault(*(parse_operator_key(ref.read_text()) for ref in refs))
+
+
 @asynccontextmanager
 async def open_house(config: Config) -> AsyncIterator[House]:
     """Open the database, the vault and the crypto store; nothing is sent to the homeserver yet."""
     nightbell = config.nightbell
-    vault = Vault(parse_operator_key(nightbell.keys.operator_key.read_text()))
+    vault = open_vault(config)
     registration = read_registration(nightbell.homeserver.registration)
     database = Database(config.database_url)
     keys = KeyRing(vault)
@@ -158,7 +169,8 @@ async def run(config: Config, *, now: Clock = utc_now, ready: Callable[[int], No
             await doors.enter_async_context(serve(metrics, nightbell.metrics.host, nightbell.metrics.port))
         log.info("intake_open", port=port, channels=[channel.id for channel in channels])
         ready(port)
-        await _until_stopped(_run_loops(house, bells, pulse, inbox, now))
+        watch = Watch(house.database, house.keys, pulse, registry, now=now, wake=bells.deliver.ring)
+        await _until_stopped(_run_loops(house, bells, pulse, inbox, watch, now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +191,19 @@ class Bells:
             object.__setattr__(self, name, Wake())
 
 
-async def _run_loops(house: House, bells: Bells, pulse: Pulse, inbox: IntakeStore, now: Clock) -> None:
+async def _run_loops(
+    house: House, bells: Bells, pulse: Pulse, inbox: IntakeStore, watch: Watch, now: Clock
+) -> None:
     database, keys = house.database, house.keys
     live = LiveRulebook(Rulebook.of(house.config))
     situation = Situation(now)
     async with database.read() as connection:
         await situation.load(connection)
+    started = Record(Action.STARTED, objects={"version": __version__, "config": house.config.hash})
+    async with database.write() as connection:
+        await ledger.append(connection, [started], now())
+    kept = house.config.nightbell.ledger
+    notary = Notary(database, keys, every=kept.sign_every, anchor=kept.anchor, now=now)
 
     def decided() -> None:
         bells.deliver.ring()
@@ -201,6 +220,8 @@ async def _run_loops(house: House, bells: Bells, pulse: Pulse, inbox: IntakeStor
         # Pages are decided and climb while the homeserver is away, too.
         group.create_task(run_loop("dispatch", bells.dispatch, dispatch.step, pulse.beat))
         group.create_task(run_loop("escalate", bells.escalate, escalation.step, pulse.beat))
+        group.create_task(run_loop("notarise", Wake(), notary.step, pulse.beat))
+        group.create_task(run_loop("watch", Wake(), watch.step, pulse.beat))
         group.create_task(run_loop("reload", bells.reload, reloading.step, pulse.beat))
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, ask_to_reload)
         await _start_when_there(house, pulse)

@@ -75,6 +75,14 @@ class Keys(Section):
     """The key that everything at rest is sealed with. It belongs on another disk than the database."""
 
     operator_key: SecretRef
+    previous_operator_key: SecretRef | None = None
+
+
+class Ledger(Section):
+    """The record of what happened, and how often it is signed."""
+
+    sign_every: Duration = timedelta(hours=1)
+    anchor: LocalPath | None = None
 
 
 class Encryption(Section):
@@ -120,6 +128,7 @@ class NightbellConfig(Section):
     listen: Listen
     database: Database
     keys: Keys
+    ledger: Ledger = Ledger()
     encryption: Encryption = Encryption()
     rooms: Rooms
     channels: Mapping[ChannelId, Mapping[str, Any]]

@@ -13,6 +13,7 @@ from bridge.engine import commands
 from bridge.engine.messages import message
 from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.engine.situation import Situation
+from bridge.ledger import Action, Record
 from bridge.model.doors import OPERATIONS, Courier, Destination, RawRoomEvent, RoomMessage
 from bridge.model.errors import NightbellError, UnreadableError
 from bridge.model.ids import RetentionClassId, UserId
@@ -20,7 +21,7 @@ from bridge.model.page import Page
 from bridge.model.phi import Phi
 from bridge.policy.commands import Command, NotUnderstood, parse, parse_reaction
 from bridge.policy.rendering import PageText
-from bridge.store import identities, matrix_inbox, outbox, pages
+from bridge.store import identities, ledger, matrix_inbox, outbox, pages
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
@@ -124,6 +125,7 @@ class Answers:
             answer = asked.answer
         elif not said.trusted:
             answer = UNTRUSTED
+            await self._refuse(connection, said, page)
         else:
             config, now = self._rulebook().config, self._now()
             asker = commands.Asked(
@@ -149,6 +151,7 @@ class Answers:
             return
         user = UserId(words[1])
         if not said.trusted:
+            await self._refuse(connection, said, None)
             await self._answer(connection, destination, said, UNTRUSTED)
             return
         reported = await identities.waiting(connection, user)
@@ -159,7 +162,19 @@ class Answers:
             return
         await identities.approve(connection, user, reported)
         log.warning("identity_approved", user=user, by=said.sender)
+        vouched = Record(Action.IDENTITY_APPROVED, said.sender, objects={"user": user, "key": reported})
+        await ledger.append(connection, [vouched], self._now())
         await self._answer(connection, destination, said, f"{user} is trusted again.")
+
+    async def _refuse(self, connection: AsyncConnection, said: RoomMessage, page: Page | None) -> None:
+        record = Record(
+            Action.REFUSED,
+            said.sender,
+            page=page.id if page else None,
+            objects={"room": said.room, "event": said.event},
+            outcome="session_not_verified",
+        )
+        await ledger.append(connection, [record], self._now())
 
     async def _answer(
         self,

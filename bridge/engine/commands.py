@@ -13,6 +13,7 @@ from bridge.config import Config
 from bridge.engine import page_message
 from bridge.engine.messages import message
 from bridge.engine.situation import Situation
+from bridge.ledger import Action, Record
 from bridge.model.decision import Move
 from bridge.model.doors import Destination, RoomMessage
 from bridge.model.ids import PersonId, RoleId
@@ -23,7 +24,7 @@ from bridge.policy.rendering import clock, duration, number, render_move, status
 from bridge.policy.requests import Target, find_target, give, members, refusal, snooze_for, take
 from bridge.policy.schedule import Change, on_call
 from bridge.policy.summaries import on_call_line
-from bridge.store import outbox, pages, shifts
+from bridge.store import ledger, outbox, pages, shifts
 from bridge.store.inbox import IntakeStore
 from bridge.store.outbox import Draft, Purpose
 
@@ -78,10 +79,20 @@ async def obey(asked: Asked) -> str | None:
     page = asked.page.id if asked.page else None
     if refused := refusal(asked.config, verb, role, asked.said.sender, asked.page):
         log.info("command_refused", verb=verb.value, by=asked.said.sender, page=page)
+        await _record(asked, Action.REFUSED, "not_allowed")
         return refused
     answer = await VERBS[verb](asked, role)
+    if verb in RECORDED:
+        await _record(asked, RECORDED[verb], "done" if answer is None else "answered")
     log.info("command_obeyed", verb=verb.value, by=asked.said.sender, page=page)
     return answer
+
+
+async def _record(asked: Asked, action: Action, outcome: str) -> None:
+    said, page = asked.said, asked.page.id if asked.page else None
+    objects = {"command": asked.command.verb.value, "room": said.room, "event": said.event}
+    record = Record(action, said.sender, page=page, objects=objects, outcome=outcome)
+    await ledger.append(asked.connection, [record], asked.now)
 
 
 async def _accept(asked: Asked, _role: RoleId) -> str | None:
@@ -220,5 +231,15 @@ VERBS: dict[Verb, Callable[[Asked, RoleId], Awaitable[str | None]]] = {
     Verb.GIVE: _give,
     Verb.SNOOZE: _snooze,
     Verb.HELP: _help,
+}
+RECORDED = {
+    Verb.ACCEPT: Action.ACCEPTED,
+    Verb.DECLINE: Action.DECLINED,
+    Verb.FORWARD: Action.FORWARDED,
+    Verb.CALL_BACK: Action.NUMBER_SHOWN,
+    Verb.CLOSE: Action.CLOSED,
+    Verb.SNOOZE: Action.SNOOZED,
+    Verb.TAKE: Action.SHIFT_CHANGED,
+    Verb.GIVE: Action.SHIFT_CHANGED,
 }
 ABOUT_A_PAGE = frozenset({Verb.ACCEPT, Verb.DECLINE, Verb.FORWARD, Verb.CALL_BACK, Verb.CLOSE, Verb.SNOOZE})

@@ -12,12 +12,13 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bridge.ledger import Action, Record
 from bridge.model.doors import Courier, Destination, Envelope
 from bridge.model.errors import EncryptionUnavailableError, HomeserverError
 from bridge.model.ids import EventId, OutboxId
 from bridge.model.phi import Phi
 from bridge.model.tap import Tap
-from bridge.store import outbox, pages
+from bridge.store import ledger, outbox, pages
 from bridge.store.database import Database
 from bridge.store.group_commit import GroupCommit
 from bridge.store.keys import KeyRing
@@ -170,6 +171,8 @@ class Delivery:
             await outbox.keep_envelopes(connection, kept)
             await outbox.mark_sent(connection, sent, now)
             await pages.mark_delivered(connection, delivered, now)
+            told = [_sent(record) for record in records if record.event and record.envelope.session]
+            await ledger.append(connection, told, now)
         return [None] * len(records)
 
     async def _homeserver_away(self, entry: Entry, reason: str) -> None:
@@ -205,7 +208,22 @@ class Delivery:
             await outbox.mark_failed(connection, entry.id, reason)
             if entry.page is not None and entry.purpose in (Purpose.PAGE, Purpose.NUDGE):
                 await pages.hurry(connection, entry.page, self._now())
+            objects = {"destination": str(entry.destination), "purpose": entry.purpose.value}
+            given_up = Record(Action.NOT_SENT, page=entry.page, objects=objects, outcome=reason)
+            await ledger.append(connection, [given_up], self._now())
         await self._report(entry, reason)
+
+
+def _sent(record: _Record) -> Record:
+    """For the ledger: accepted by the homeserver, as ciphertext of a key that these devices have."""
+    envelope = record.envelope
+    objects = {
+        "purpose": record.entry.purpose.value,
+        "room": envelope.room,
+        "event": record.event or "",
+        "session": envelope.session or "",
+    }
+    return Record(Action.SENT, page=record.entry.page, objects=objects)
 
 
 def _related(content: Phi[bytes], purpose: Purpose, target: EventId) -> Phi[bytes]:

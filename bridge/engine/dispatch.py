@@ -14,6 +14,7 @@ from bridge.engine import operations, page_message
 from bridge.engine.messages import message
 from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.engine.situation import Situation, destination_of, places
+from bridge.ledger import Action, Record
 from bridge.model.decision import Decision
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import IntakeId, PageId, RetentionClassId
@@ -23,9 +24,9 @@ from bridge.policy import ladder
 from bridge.policy.rendering import render_again, render_move
 from bridge.policy.routing import route
 from bridge.policy.waiting import bundle_key, joins
-from bridge.store import outbox, pages
+from bridge.store import ledger, outbox, pages
 from bridge.store.database import Database
-from bridge.store.inbox import IntakeRow, IntakeStore
+from bridge.store.inbox import CALLER, IntakeRow, IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
 from bridge.store.pages import Opening
@@ -46,6 +47,7 @@ class _Work:
     openings: list[Opening] = field(default_factory=list)
     drafts: list[Draft] = field(default_factory=list)
     joining: list[tuple[PageId, IntakeId]] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
 
 
 class Dispatch:
@@ -90,6 +92,7 @@ class Dispatch:
             for page_id, intake in work.joining:
                 await self._join(connection, page_id, intake, now)
             await self._inbox.mark_routed(connection, [row.id for row in waiting])
+            await ledger.append(connection, work.records, now)
         self._wake()
         for page in (opening.page for opening in work.openings):
             log.info(
@@ -107,15 +110,19 @@ class Dispatch:
             earlier = await self._inbox.earlier(connection, event.caller, since, row.received_at)
         routing = route(book.router, event, now, earlier)
         work.classes.append((row.key, routing.primary.retention))
+        patient = self._keys.lookup(CALLER, event.caller) if event.caller else None
         for decision in routing.all:
             key = bundle_key(decision, event)
             mac = self._keys.lookup("bundle", key) if key is not None else None
             if mac is not None and (like := await self._like(connection, work, decision, mac, now)):
                 work.joining.append((like, row.id))
+                joined = Record(Action.JOINED, page=like, objects={"intake": row.id}, patient=patient)
+                work.records.append(joined)
                 continue
             opening = await self._open(row, decision, book.config, now)
             work.openings.append(replace(opening, bundle_mac=mac))
             work.drafts += _drafts(book.config, opening, row, event, now)
+            work.records.append(_routed(opening, patient))
 
     async def _like(
         self, connection: AsyncConnection, work: _Work, decision: Decision, mac: bytes, now: datetime
@@ -172,6 +179,22 @@ def _drafts(
         text = render_move(config, page, move, now).plain.reveal()
         drafts.append(operations.notice(f"⚠️ {text}", row.key, page=page.id))
     return drafts
+
+
+def _routed(opening: Opening, patient: bytes | None) -> Record:
+    page = opening.page
+    objects = {
+        "intake": page.intake,
+        "rule": page.rule,
+        "config": page.config_hash,
+        "role": page.role,
+        "priority": page.priority.value,
+        "ladder": page.ladder,
+        "retention": page.retention,
+        "notified": list(page.notified),
+    }
+    outcome = "notified" if opening.move else "held_back"
+    return Record(Action.ROUTED, page=page.id, objects=objects, outcome=outcome, patient=patient)
 
 
 def room_of(config: Config, decision: Decision) -> str | None:

@@ -17,6 +17,7 @@ from bridge.engine import operations, page_message
 from bridge.engine.messages import message
 from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.engine.situation import Situation, destination_of, places
+from bridge.ledger import Action, Record
 from bridge.model.decision import Decision, Move, StepKind
 from bridge.model.ids import PersonId, RoleId
 from bridge.model.page import Page
@@ -25,7 +26,7 @@ from bridge.policy.ladder import Reachable
 from bridge.policy.rendering import render_move
 from bridge.policy.schedule import Change
 from bridge.policy.summaries import render_digest
-from bridge.store import outbox, pages
+from bridge.store import ledger, outbox, pages
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
@@ -108,6 +109,7 @@ class Escalation:
                 )
             await outbox.put(connection, drafts, now)
             await page_message.show(connection, self._inbox, config, page.id, now, note=text.plain.reveal())
+            await ledger.append(connection, [_climbed_record(page, move)], now)
         log.info(
             "page_climbed",
             page=page.id,
@@ -138,6 +140,8 @@ class Escalation:
                 event, key = await self._inbox.event_of(connection, page.latest or page.intake)
                 await outbox.put(connection, page_message.post(config, released, event, key, now), now)
                 log.info("page_released", page=page.id)
+            rung = [_climbed_record(page, moves[page.id], outcome="quiet_time_over") for page in waiting]
+            await ledger.append(connection, rung, now)
 
     async def _digest(
         self, connection: AsyncConnection, config: Config, held: list[Page], now: datetime
@@ -172,6 +176,16 @@ def _climbed(
     move = ladder.climb(config, page, now, reachable, changes, due=due)
     expected = ladder.climb(config, page, now, willing, changes).skipped
     return replace(move, skipped=tuple(step for step in move.skipped if step not in expected))
+
+
+def _climbed_record(page: Page, move: Move, outcome: str = "done") -> Record:
+    kind = move.kind.value if move.kind else "end"
+    return Record(
+        Action.CLIMBED,
+        page=page.id,
+        objects={"step": move.step, "kind": kind, "role": move.role, "notified": list(move.notify)},
+        outcome=outcome,
+    )
 
 
 def _decision_of(page: Page) -> Decision:

@@ -11,7 +11,9 @@ import structlog
 from bridge.config import Config, ConfigError, load
 from bridge.engine import operations
 from bridge.engine.rulebook import Clock, LiveRulebook, Rulebook
+from bridge.ledger import Action, Record
 from bridge.policy.proof import prove
+from bridge.store import ledger
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 
@@ -43,24 +45,29 @@ class Reload:
         if not self._asked:
             return None
         self._asked = False
-        said = await self._reload()
+        taken, said = await self._reload()
         async with self._database.write() as connection:
             await operations.tell(connection, self._keys, said, self._now())
+            objects = {"config": self._live().config.hash}
+            outcome = "taken" if taken else "refused"
+            record = Record(Action.CONFIG_LOADED, objects=objects, outcome=outcome)
+            await ledger.append(connection, [record], self._now())
         self._wake()
         return None
 
-    async def _reload(self) -> str:
+    async def _reload(self) -> tuple[bool, str]:
         present = self._live().config
         try:
             book = await asyncio.to_thread(_checked, present.directory, self._now)
         except ConfigError as error:
             shown = "\n".join(str(problem) for problem in error.problems[:SHOWN_PROBLEMS])
             log.warning("config_refused", problems=len(error.problems))
-            return f"⚠️ The new configuration was not taken; {present.hash[:12]} stays in force.\n{shown}"
+            kept = present.hash[:12]
+            return False, f"⚠️ The new configuration was not taken; {kept} stays in force.\n{shown}"
         self._live.replace(book)
         restart = NEEDS_RESTART if book.config.nightbell != present.nightbell else ""
         log.info("config_loaded", hash=book.config.hash)
-        return f"Configuration {book.config.hash[:12]} is in force.{restart}"
+        return True, f"Configuration {book.config.hash[:12]} is in force.{restart}"
 
 
 def _checked(directory: Path, now: Clock) -> Rulebook:

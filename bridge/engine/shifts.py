@@ -12,11 +12,12 @@ from bridge.engine import operations
 from bridge.engine.messages import message
 from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.engine.situation import Situation
+from bridge.ledger import Action, Record
 from bridge.model.doors import Destination
 from bridge.model.ids import PersonId, RoleId
 from bridge.policy.schedule import BEFORE_HAND_OVER, HandOver, holders
 from bridge.policy.summaries import render_hand_over
-from bridge.store import outbox, pages, shifts
+from bridge.store import ledger, outbox, pages, shifts
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
@@ -83,6 +84,8 @@ class Shifts:
                 key = await self._keys.new_data_key(connection, operations.OPERATIONS_CLASS, now)
                 said = Draft(Destination(role), Purpose.NOTICE, message(text), key)
                 await outbox.put(connection, [said], now)
+            objects = {"role": role, "holder": present or "nobody", "config": config.hash}
+            await ledger.append(connection, [Record(Action.HANDED_OVER, objects=objects)], now)
         self._recorded[role] = record
         log.info("role_handed_over", role=role, holder=present)
         self._changed()

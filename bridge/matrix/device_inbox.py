@@ -9,9 +9,10 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.engine import operations
+from bridge.ledger import Action, Record
 from bridge.matrix.audience import ChangedIdentity
 from bridge.matrix.encryption import Encryption
-from bridge.store import identities, matrix_inbox
+from bridge.store import identities, ledger, matrix_inbox
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 
@@ -62,3 +63,5 @@ class DeviceInbox:
             f"has asked them in person whether they reset it. If they did, write here: approve {identity.user}"
         )
         await operations.tell(connection, self._keys, text, now)
+        objects = {"user": identity.user, "key": identity.master_key}
+        await ledger.append(connection, [Record(Action.IDENTITY_CHANGED, objects=objects)], now)

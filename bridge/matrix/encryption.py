@@ -29,6 +29,7 @@ from mautrix.types import (
 from mautrix.types import EncryptionAlgorithm as Algorithm
 
 from bridge.config import Trust
+from bridge.ledger import Action, Record
 from bridge.matrix.audience import Audience, Audiences, ChangedIdentity
 from bridge.matrix.crypto_store import is_store_away
 from bridge.matrix.homeserver import Homeserver, errors_of
@@ -42,7 +43,7 @@ from bridge.model.errors import (
 )
 from bridge.model.ids import DeviceId, RoomId, UserId
 from bridge.model.phi import Phi
-from bridge.store import matrix_inbox, recipients
+from bridge.store import ledger, matrix_inbox, recipients
 from bridge.store.database import Database
 from bridge.store.matrix_inbox import DeviceMessage
 from bridge.store.recipients import Outcome, Recipient
@@ -237,6 +238,7 @@ class Encryption:
             await machine.client.send_to_device(EventType.TO_DEVICE_ENCRYPTED, messages)
         async with self._database.write() as connection:
             await recipients.keep(connection, room, str(session.id), given, self._now())
+            await ledger.append(connection, [_key_shared(room, str(session.id), given)], self._now())
         await self._refuse(room, str(session.id), audience.refused)
         session.shared = True
         await machine.crypto_store.add_outbound_group_session(session)
@@ -265,6 +267,7 @@ class Encryption:
         given = [_recipient(device, outcome) for device, outcome in refused]
         async with self._database.write() as connection:
             await recipients.add(connection, room, session_id, given, self._now())
+            await ledger.append(connection, [_key_shared(room, session_id, given)], self._now())
         log.info("room_key_withheld", room=room, devices=len(refused))
 
 
@@ -291,3 +294,15 @@ def _raise_if_store_away(error: Exception) -> None:
 
 def _recipient(device: DeviceIdentity, outcome: Outcome) -> Recipient:
     return Recipient(UserId(device.user_id), DeviceId(device.device_id), str(device.identity_key), outcome)
+
+
+def _key_shared(room: RoomId, session: str, given: list[Recipient]) -> Record:
+    """For the ledger: which devices can read a session, and which were refused."""
+    devices = {
+        outcome: [f"{r.user}/{r.device}" for r in given if r.outcome is outcome] for outcome in Outcome
+    }
+    return Record(
+        Action.KEY_SHARED,
+        objects={"room": room, "session": session, **{o.value: d for o, d in devices.items() if d}},
+        outcome="shared" if devices[Outcome.SHARED] else "withheld",
+    )

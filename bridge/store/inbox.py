@@ -12,10 +12,12 @@ from sqlalchemy import Row, Select, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bridge.ledger import Action, Record
 from bridge.model.doors import Receipt
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
+from bridge.store import ledger
 from bridge.store.database import Database
 from bridge.store.group_commit import GroupCommit
 from bridge.store.keys import INTAKE_CLASS, KeyRing
@@ -102,6 +104,7 @@ class IntakeStore:
                 keys = await self._keys.new_data_keys(connection, INTAKE_CLASS, now, len(fresh))
                 rows = [_row(wanted, key, now) for wanted, key in zip(fresh.values(), keys, strict=True)]
                 await connection.execute(insert(intake), rows)
+                await ledger.append(connection, [_received(row) for row in rows], now)
         made = {(row["channel"], row["key_mac"]): row["id"] for row in rows}
         receipts = []
         for wanted in together:
@@ -163,6 +166,13 @@ def _with_keys() -> Select[Any]:
         .join(data_key, data_key.c.id == intake.c.data_key)
         .join(day_key, day_key.c.id == data_key.c.day_key)
     )
+
+
+def _received(row: dict[str, Any]) -> Record:
+    objects = {"intake": row["id"], "kind": row["kind"] or "unreadable"}
+    outcome = "verified" if row["unreadable"] is None else "unreadable"
+    actor = f"channel:{row['channel']}"
+    return Record(Action.RECEIVED, actor, objects=objects, outcome=outcome, patient=row["caller_mac"])
 
 
 def _row(wanted: _Wanted, key: Key, now: datetime) -> dict[str, Any]:
