@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -12,6 +13,8 @@ from bridge.model.doors import OPERATIONS, Courier, Destination
 from bridge.model.errors import EncryptionUnavailableError
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
+
+GRACE = timedelta(seconds=3)
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +38,8 @@ class Readiness:
         self._rulebook = rulebook
         self._now = now
         self._wake = wake
-        self.unreadable: dict[Destination, str] = {}
+        self._unreadable: dict[Destination, datetime] = {}
+        self._told: set[Destination] = set()
 
     async def step(self) -> float | None:
         """Look at every room once. Raises HomeserverError; the rooms done until then stay done."""
@@ -48,13 +52,16 @@ class Readiness:
             except EncryptionUnavailableError as error:
                 await self._note(destination, str(error))
             else:
-                self.unreadable.pop(destination, None)
-        return None
+                self._unreadable.pop(destination, None)
+                self._told.discard(destination)
+        return GRACE.total_seconds() if self._unreadable.keys() - self._told else None
 
     async def _note(self, destination: Destination, reason: str) -> None:
-        if destination in self.unreadable:
+        since = self._unreadable.setdefault(destination, self._now())
+        # Who was just invited is about to join.
+        if destination in self._told or self._now() - since < GRACE:
             return
-        self.unreadable[destination] = reason
+        self._told.add(destination)
         log.warning("room_unreadable", destination=str(destination), reason=reason)
         if destination == OPERATIONS:
             return

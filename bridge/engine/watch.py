@@ -60,8 +60,8 @@ class Watch:
         elif self._away_since is not None:
             away = self._now() - self._away_since
             self._away_since = None
-            log.warning("homeserver_back", away_seconds=round(away.total_seconds()), waiting=waiting)
             if away >= WORTH_TELLING:
+                log.warning("homeserver_back", away_seconds=round(away.total_seconds()), waiting=waiting)
                 await self._tell(
                     f"⚠️ The homeserver was away for {duration(away)}; {waiting} messages waited."
                 )
