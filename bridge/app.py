@@ -87,17 +87,35 @@ def open_vault(config: Config) -> Vault:
     return Vault(*(parse_operator_key(ref.read_text()) for ref in refs))
 
 
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What is kept: the rows, and the keys to what is sealed in them."""
+
+    config: Config
+    database: Database
+    keys: KeyRing
+
+
+@asynccontextmanager
+async def open_archive(config: Config) -> AsyncIterator[Archive]:
+    """Open the database and the vault."""
+    database = Database(config.database_url)
+    keys = KeyRing(open_vault(config))
+    try:
+        await database.migrate()
+        await keys.claim(database, utc_now())
+        yield Archive(config, database, keys)
+    finally:
+        await database.close()
+
+
 @asynccontextmanager
 async def open_house(config: Config) -> AsyncIterator[House]:
     """Open the database, the vault and the crypto store; nothing is sent to the homeserver yet."""
     nightbell = config.nightbell
-    vault = open_vault(config)
     registration = read_registration(nightbell.homeserver.registration)
-    database = Database(config.database_url)
-    keys = KeyRing(vault)
-    try:
-        await database.migrate()
-        await keys.claim(database, utc_now())
+    async with open_archive(config) as archive:
+        database, keys = archive.database, archive.keys
         async with (
             open_crypto_store(config.database_url, keys.pickle_key()) as store,
             connect(
@@ -113,8 +131,6 @@ async def open_house(config: Config) -> AsyncIterator[House]:
                 round(encryption.rotate_after.total_seconds() * 1000), encryption.rotate_after_messages
             )
             yield House(config, database, keys, homeserver, Machine(homeserver.client, store, rotation))
-    finally:
-        await database.close()
 
 
 async def start_bot(house: House) -> None:
@@ -170,7 +186,7 @@ async def run(config: Config, *, now: Clock = utc_now, ready: Callable[[int], No
         log.info("intake_open", port=port, channels=[channel.id for channel in channels])
         ready(port)
         watch = Watch(house.database, house.keys, pulse, registry, now=now, wake=bells.deliver.ring)
-        await _until_stopped(_run_loops(house, bells, pulse, inbox, watch, now))
+        await _until_stopped(_run_loops(house, bells, pulse, inbox, watch=watch, now=now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +208,7 @@ class Bells:
 
 
 async def _run_loops(
-    house: House, bells: Bells, pulse: Pulse, inbox: IntakeStore, watch: Watch, now: Clock
+    house: House, bells: Bells, pulse: Pulse, inbox: IntakeStore, *, watch: Watch, now: Clock
 ) -> None:
     database, keys = house.database, house.keys
     live = LiveRulebook(Rulebook.of(house.config))
