@@ -28,8 +28,10 @@ class Wake:
 
     async def wait(self, seconds: float) -> None:
         """Wait for the bell, or for this long."""
+        # Not `wait_for`: before Python 3.12 it ignores a cancellation that comes together with the bell.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
         self._event.clear()
 
 
