@@ -170,6 +170,10 @@ class Clinician(Listener):
         """Wait for a message that contains the text."""
         return await self.wait_for(lambda: next((m for m in self.messages if text in m.body), None), timeout)
 
+    async def entrusted(self) -> None:
+        """Wait until her device has been given the key of a session: whoever encrypts knows it now."""
+        await self.wait_for(lambda: self.sessions)
+
     async def say(
         self, room_id: str, text: str, *, in_reply_to: str | None = None, thread: str | None = None
     ) -> str:

@@ -159,6 +159,12 @@ class Element(Listener):
             while not (await self._ask("identity_of", user_id=user_id))["known"]:
                 await asyncio.sleep(0.05)
 
+    async def entrusted(self, timeout: float = 30) -> None:
+        """Wait until it has been given the key of a session: whoever encrypts knows it now."""
+        async with asyncio.timeout(timeout):
+            while not await self._ask("sessions"):
+                await asyncio.sleep(0.05)
+
     async def identity_changed(self, user_id: str) -> bool:
         """Whether Element would warn now that this user's identity is not the one it saw first."""
         return bool((await self._ask("identity_of", user_id=user_id))["changed"])

@@ -138,6 +138,10 @@ const methods = {
     return client.getRooms().filter((room) => room.getMyMembership() === "join").map((room) => room.roomId);
   },
 
+  async sessions() {
+    return (await client.getCrypto().exportRoomKeys()).map((key) => key.session_id);
+  },
+
   async identity_of({ user_id: userId }) {
     const known = await client.getCrypto().userHasCrossSigningKeys(userId);
     const { needsUserApproval } = await client.getCrypto().getUserVerificationStatus(userId);
