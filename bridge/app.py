@@ -240,9 +240,9 @@ async def _run_loops(
         group.create_task(run_loop("watch", Wake(), watch.step, pulse.beat))
         group.create_task(run_loop("reload", bells.reload, reloading.step, pulse.beat))
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, ask_to_reload)
-        await _start_when_there(house, pulse)
+        await _when_there(pulse, partial(start_bot, house))
+        await require_identity(house.machine)
         matrix = Matrix.of(house, partial(room_plan, live, situation, now), now)
-        await matrix.sync.step(wait=False)
         situation.courier = matrix.courier
         answers = Answers(
             database, keys, inbox, matrix.courier, rulebook=live, situation=situation, now=now, wake=decided
@@ -262,6 +262,7 @@ async def _run_loops(
         )
         readers_changed = partial(_readers_changed, delivery, bells)
         devices = DeviceInbox(database, keys, matrix.encryption, now=now, keys_came=readers_changed)
+        await _when_there(pulse, partial(_catch_up, matrix, devices))
         read = partial(_read, matrix, bells, readers_changed)
         group.create_task(run_loop("sync", Wake(), read, pulse.beat))
         group.create_task(run_loop("devices", bells.devices, devices.step, pulse.beat))
@@ -344,20 +345,27 @@ async def _until_stopped(work: Coroutine[None, None, None]) -> None:
         log.info("stopped")
 
 
-async def _start_when_there(house: House, pulse: Pulse) -> None:
-    """Start the bot as soon as the homeserver answers. Raises IdentityError at once: waiting won't mend it."""
+async def _when_there(pulse: Pulse, work: Callable[[], Awaitable[None]]) -> None:
+    """Do what needs the homeserver, as soon as it answers."""
     while True:
         try:
-            await start_bot(house)
-            break
+            await work()
         except HomeserverError as error:
             if not error.retry:
                 raise
             pulse.beat("start", error)
             log.warning("homeserver_away", reason=str(error))
             await asyncio.sleep(START_PAUSE_SECONDS)
-    await require_identity(house.machine)
-    pulse.beat("start", None)
+        else:
+            pulse.beat("start", None)
+            return
+
+
+async def _catch_up(matrix: Matrix, devices: DeviceInbox) -> None:
+    """Learn who has left and whose devices have changed meanwhile, before anything is encrypted to anybody."""
+    await matrix.sync.step(wait=False)
+    while await devices.step() == 0:
+        pass
 
 
 async def _health(house: House, pulse: Pulse) -> Health:
