@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from demo import panels
 from demo.state import DemoError, State
@@ -41,7 +42,7 @@ def play(
     try:
         asyncio.run(_until_asked_to_stop(State(state.resolve()), once=once, picture=picture))
     except (DemoError, ServerFailedError, CommandFailedError) as error:
-        console.print(f"[bold red]failed:[/] {error}", markup=True)
+        console.print(Text.assemble(("failed: ", "bold red"), str(error)))
         raise typer.Exit(1) from None
 
 
@@ -55,7 +56,7 @@ def text(words: str, state: StateDirectory = STATE, to: str = CARDIOLOGY_LINE) -
         send = partial(send_sms, url=url, sms=Sms(words, to=to), auth_token=token)
         console.print(panels.sent(asyncio.run(exchange(send))))
     except DemoError as error:
-        console.print(str(error))
+        console.print(Text(str(error)))
         raise typer.Exit(1) from None
 
 

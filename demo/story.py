@@ -51,7 +51,7 @@ async def perform(console: Console, state: State, *, once: bool, picture: Path |
                 state.address.write_text(hospital.bridge.base_url)
                 await guest.receive(watch, hospital, cast)
         except DemoError:
-            console.print(tail(hospital.bridge.log_path), style="dim")
+            console.print(Text(tail(hospital.bridge.log_path), "dim"))
             raise
         finally:
             console.print("stopping the bridge and Synapse")
