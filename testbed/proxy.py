@@ -1,0 +1,117 @@
+"""A door before the homeserver that remembers what goes through it, and can refuse requests and lose answers."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+# Of one connection, and not to be passed on (RFC 9110, section 7.6.1).
+HOP_BY_HOP = ("Connection", "Keep-Alive", "Transfer-Encoding", "Content-Length")
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A request, and the status that the homeserver answered it with; None before it has."""
+
+    method: str
+    path: str
+    query: str
+    body: bytes
+    status: int | None = None
+
+    @property
+    def is_send(self) -> bool:
+        """Whether an event is sent into a room."""
+        return self.method == "PUT" and "/send/" in self.path
+
+
+async def _let_in(_request: Passed) -> int | None:
+    return None
+
+
+async def _let_out(_request: Passed) -> bool:
+    return True
+
+
+class Proxy:
+    """Listens on loopback while the ``async with`` lasts.
+
+    `before` may answer a request with a status instead of letting it in. `after` is asked when the homeserver has
+    answered; if it says False, the connection is cut and the answer is lost.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.passed: list[Passed] = []
+        self.before: Callable[[Passed], Awaitable[int | None]] = _let_in
+        self.after: Callable[[Passed], Awaitable[bool]] = _let_out
+        self.base_url = ""
+        self._target = target
+        self._session: aiohttp.ClientSession
+        self._runner: web.AppRunner
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=120))
+        application = web.Application(client_max_size=2**26)
+        application.router.add_route("*", "/{path:.*}", self._pass)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.base_url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._runner.cleanup()
+        await self._session.close()
+
+    @property
+    def sends(self) -> list[Passed]:
+        """The requests that send an event into a room, in their order."""
+        return [request for request in self.passed if request.is_send]
+
+    async def _pass(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        path, _, query = request.raw_path.partition("?")
+        asked = Passed(request.method, path, query, body)
+        refused = await self.before(asked)
+        if refused is not None:
+            return web.Response(
+                status=refused, text="<html>not the homeserver</html>", content_type="text/html"
+            )
+        try:
+            async with self._session.request(
+                request.method,
+                URL(self._target + request.raw_path, encoded=True),
+                data=body,
+                headers=_passed_on(request.headers),
+            ) as answer:
+                content = await answer.read()
+        except aiohttp.ClientError:
+            return self._cut(request)
+        done = Passed(asked.method, asked.path, asked.query, asked.body, answer.status)
+        self.passed.append(done)
+        if not await self.after(done):
+            return self._cut(request)
+        return web.Response(status=answer.status, body=content, headers=_passed_on(answer.headers))
+
+    def _cut(self, request: web.Request) -> web.StreamResponse:
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=502)
+
+
+def _passed_on(headers: "aiohttp.typedefs.LooseHeaders") -> CIMultiDict[str]:
+    kept = CIMultiDict(headers)
+    for name in (*HOP_BY_HOP, "Host"):
+        kept.popall(name, None)
+    return kept
