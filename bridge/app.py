@@ -296,6 +296,7 @@ async def _read(matrix: Matrix, bells: Bells, readers_changed: Callable[[], Awai
     """Read once from the homeserver, and wake whom it concerns."""
     brought = await matrix.sync.step()
     if brought.members:
+        matrix.encryption.let_settle(brought.joined)
         matrix.rooms.forget_members()
         matrix.encryption.forget_audiences()
         await readers_changed()

@@ -4,9 +4,11 @@ import asyncio
 import base64
 import os
 import secrets
+import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +16,7 @@ from typing import Any, Self
 import aiohttp
 
 from testbed.callcenter import Answer, Sms, send_event, send_sms
+from testbed.clocked import MovedClock
 from testbed.process import Progress, end, free_port, launch, quiet, until_ready
 from testbed.synapse import Synapse
 
@@ -27,7 +30,10 @@ class CommandFailedError(Exception):
 
 
 class Bridge:
-    """One bridge with its secrets and rows in a directory, on a configuration that it shares with others."""
+    """One bridge with its secrets and rows in a directory, on a configuration that it shares with others.
+
+    With `clock` it lives at another time than the machine, and the test moves it.
+    """
 
     def __init__(
         self,
@@ -39,6 +45,7 @@ class Bridge:
         port: int | None = None,
         metrics_port: int | None = None,
         environment: Mapping[str, str] | None = None,
+        clock: datetime | None = None,
         progress: Progress = quiet,
     ) -> None:
         self.directory = directory
@@ -50,10 +57,18 @@ class Bridge:
         self._progress = progress
         self._process: Process | None = None
         directory.mkdir(parents=True, exist_ok=True)
+        self.clock: MovedClock | None = None
+        self._run: tuple[str | Path, ...] = (NIGHTBELL, "run", "--config", config)
+        if clock is not None:
+            file = directory / "clock"
+            self.clock = MovedClock(file)
+            self.clock.move(clock)
+            self._run = (sys.executable, "-m", "testbed.clocked", config, file)
         self.twilio_token = self._secret("twilio_auth_token", lambda: secrets.token_hex(16))
         self.webhook_secret = self._secret("webhook_secret", _webhook_secret)
         self.environment = {
             **os.environ,
+            "PYTHONPATH": str(ROOT),  # for the clock of testbed
             "NIGHTBELL_HOMESERVER_URL": synapse.base_url,
             "NIGHTBELL_SERVER_NAME": synapse.server_name,
             "NIGHTBELL_REGISTRATION": str(self.registration),
@@ -95,13 +110,13 @@ class Bridge:
         if not self.recovery_key.exists():
             await self.command("identity", "create", "--recovery-key-file", str(self.recovery_key))
 
-    async def command(self, *words: str, given: bytes = b"") -> str:
+    async def command(self, *words: str, given: bytes = b"", configured: bool = True) -> str:
         """Run a command to its end and give what it printed. Raises CommandFailedError."""
+        config = ("--config", str(self.config)) if configured else ()
         process = await asyncio.create_subprocess_exec(
             NIGHTBELL,
             *words,
-            "--config",
-            str(self.config),
+            *config,
             stdin=PIPE,
             stdout=PIPE,
             stderr=STDOUT,
@@ -115,9 +130,7 @@ class Bridge:
 
     async def start(self) -> None:
         """Run it, and wait until it takes events; the homeserver may be away."""
-        self._process = await launch(
-            (NIGHTBELL, "run", "--config", self.config), self.log_path, environment=self.environment
-        )
+        self._process = await launch(self._run, self.log_path, environment=self.environment)
 
         async def answers() -> bool:
             return await self.health() is not None
@@ -135,6 +148,11 @@ class Bridge:
             return health is not None and health["parts"].get("deliver") == "well"
 
         await until_ready("the bridge's device", process, well, log=self.log_path, progress=self._progress)
+
+    def signal(self, number: signal.Signals) -> None:
+        """What `kill -HUP` does."""
+        if self._process:
+            self._process.send_signal(number)
 
     async def health(self) -> dict[str, Any] | None:
         """What `/health` says; None while nobody answers."""

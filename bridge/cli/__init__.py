@@ -18,6 +18,7 @@ COMMANDS = {
     "registration": ("bridge.cli.registration", "Write the appservice registration, with fresh tokens."),
     "keygen": ("bridge.cli.keygen", "Print a fresh operator key."),
     "identity": ("bridge.cli.identity", "Create, recover or show the bot's encryption identity."),
+    "ledger": ("bridge.cli.ledger", "Show, export or verify the record of what happened."),
     "health": ("bridge.cli.health", "Ask the running bridge how it is."),
 }
 
@@ -44,8 +45,11 @@ def _nothing() -> None:
 
 def _runs(module: str, name: str) -> Callable[[typer.Context], None]:
     def run(context: typer.Context) -> None:
-        command = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
-        command.command()(getattr(importlib.import_module(module), name.replace("-", "_")))
+        found = importlib.import_module(module)
+        command = getattr(found, "app", None)  # of a command that has commands of its own
+        if not isinstance(command, typer.Typer):
+            command = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+            command.command()(getattr(found, name.replace("-", "_")))
         command(args=context.args, prog_name=context.command_path)
 
     return run

@@ -1,0 +1,210 @@
+"""`nightbell ledger`: what happened, shown, handed over, and verified by somebody who has only the public key."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, nullcontext
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge import ledger as chain
+from bridge.app import open_archive
+from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
+from bridge.cli.endings import told
+from bridge.config.routing import parse_number
+from bridge.ledger import Action, Link, Record
+from bridge.model.ids import PageId
+from bridge.model.phi import Phi
+from bridge.store import ledger as rows
+from bridge.store.inbox import CALLER
+from bridge.store.keys import KeyRing
+
+COLUMNS = ("seq", "at", "actor", "action", "page", "patient", "objects", "outcome", "hash")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="The record of what happened.",
+)
+
+
+class Format(StrEnum):
+    """How records are written."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+By = Annotated[str, typer.Option("--by", help="Who asks; it is recorded.")]
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="An export in JSONL; - reads it from the input.")],
+    public_key: Annotated[str, typer.Option(help="The public key, or a file that holds it.")],
+    anchor: Annotated[Path | None, typer.Option(help="Signatures that were kept elsewhere.")] = None,
+) -> None:
+    """Follow the chain of an export, without the database; exit with 1 at the first record that does not fit."""
+    try:
+        given = Path(public_key)
+        key = chain.read_public_key(given.read_text() if given.exists() else public_key)
+    except ValueError:
+        raise typer.BadParameter(
+            "--public-key should be 64 hexadecimal digits, or a file with them"
+        ) from None
+    anchors = anchor.read_text(encoding="utf-8").splitlines() if anchor else []
+    with nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8") as lines:
+        verdict = chain.verify(lines, key, anchors=anchors)
+    begin = f"after the checkpoint of record {verdict.after}" if verdict.after else "from the beginning"
+    typer.echo(
+        f"{verdict.records} records {begin}, up to record {verdict.last}; signed up to {verdict.vouched}"
+    )
+    if verdict.problem:
+        typer.echo(f"NOT INTACT: {verdict.problem}", err=True)
+        raise typer.Exit(1)
+    if verdict.vouched < verdict.last:
+        typer.echo(f"No signature vouches for what came after record {verdict.vouched}.", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    form: Annotated[
+        Format, typer.Option("--format", help="jsonl can be verified, csv only read.")
+    ] = Format.JSONL,
+    config: ConfigDirectory = CONFIG,
+) -> None:
+    """Write the whole ledger, signed where it ends."""
+    with told(), output.open("w", encoding="utf-8", newline="") if output else nullcontext(sys.stdout) as out:
+        asyncio.run(_export(config, form, out))
+
+
+@app.command("public-key")
+def public_key(config: ConfigDirectory = CONFIG) -> None:
+    """Print the key with which others verify the ledger and the certificates of destruction."""
+    with told():
+        asyncio.run(_show_key(config))
+
+
+@app.command()
+def show(
+    page: Annotated[str, typer.Option(help="The page's id, from the log or the ledger.")],
+    config: ConfigDirectory = CONFIG,
+) -> None:
+    """Show what happened to a page."""
+    with told():
+        asyncio.run(_show(config, PageId(page)))
+
+
+@app.command()
+def disclosures(
+    number: Annotated[str, typer.Option(help="The patient's number.")],
+    by: By,
+    form: Annotated[Format, typer.Option("--format")] = Format.CSV,
+    config: ConfigDirectory = CONFIG,
+) -> None:
+    """Account for what was disclosed of a patient: to which devices, and who accepted (45 CFR 164.528)."""
+    with told():
+        asyncio.run(_disclosures(config, number, by, form))
+
+
+async def _export(directory: Path, form: Format, out: TextIO) -> None:
+    async with _opened(directory) as (connection, keys):
+        now = datetime.now(UTC)
+        await rows.checkpoint(connection, keys.signer(), now)
+        last = (await rows.head(connection)).seq
+        signed = iter(await rows.checkpoints(connection))
+        writer = csv.writer(out)
+        if form is Format.CSV:
+            writer.writerow(COLUMNS)
+        following = next(signed, None)
+        async for link in rows.links(connection, until=last):
+            if form is Format.CSV:
+                writer.writerow(_cells(link))
+                continue
+            out.write(chain.link_line(link) + "\n")
+            if following is not None and following.head.seq == link.seq:
+                out.write(chain.checkpoint_line(following) + "\n")
+                following = next(signed, None)
+
+
+async def _show_key(directory: Path) -> None:
+    async with _opened(directory) as (_, keys):
+        typer.echo(chain.public_key_text(keys.signer()))
+
+
+async def _show(directory: Path, page: PageId) -> None:
+    async with _opened(directory) as (connection, _):
+        found = await rows.of_page(connection, page)
+    if not found:
+        typer.echo(f"nothing is recorded of page {page}", err=True)
+        raise typer.Exit(1)
+    for link in found:
+        record = link.record
+        objects = "  ".join(f"{name}={_cell(value)}" for name, value in record.objects.items())
+        typer.echo(
+            f"{link.seq:>8}  {link.at:%Y-%m-%d %H:%M:%S}Z  {record.action.value:<12} {record.actor}  "
+            f"{record.outcome}  {objects}"
+        )
+
+
+async def _disclosures(directory: Path, number: str, by: str, form: Format) -> None:
+    async with _opened(directory) as (connection, keys):
+        token = keys.lookup(CALLER, Phi(parse_number(number).low))
+        found = await rows.of_patient(connection, token)
+        pages = {link.record.page for link in found if link.record.page}
+        whole = {link.seq: link for link in found}
+        for page in pages:
+            whole |= {link.seq: link for link in await rows.of_page(connection, page)}
+        asked = Record(Action.EXPORTED, by, objects={"what": "disclosures"}, patient=token)
+        await rows.append(connection, [asked], datetime.now(UTC))
+    _write([whole[seq] for seq in sorted(whole)], form)
+
+
+def _write(links: Iterable[Link], form: Format) -> None:
+    if form is Format.JSONL:
+        for link in links:
+            typer.echo(chain.link_line(link))
+        return
+    writer = csv.writer(sys.stdout)
+    writer.writerow(COLUMNS)
+    writer.writerows(_cells(link) for link in links)
+
+
+def _cells(link: Link) -> list[object]:
+    record = link.record
+    patient = record.patient.hex() if record.patient else ""
+    objects = json.dumps(record.objects, ensure_ascii=False)
+    at = link.at.isoformat()
+    return [
+        link.seq,
+        at,
+        record.actor,
+        record.action.value,
+        record.page or "",
+        patient,
+        objects,
+        record.outcome,
+        link.hash,
+    ]
+
+
+def _cell(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@asynccontextmanager
+async def _opened(directory: Path) -> AsyncIterator[tuple[AsyncConnection, KeyRing]]:
+    async with open_archive(load_or_exit(directory)) as archive, archive.database.write() as connection:
+        yield connection, archive.keys

@@ -1,0 +1,99 @@
+"""`nightbell ledger`, on a ledger of a few records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bridge.ledger import Action, Record
+from bridge.model.ids import PageId
+from bridge.model.phi import Phi
+from bridge.store import ledger
+from bridge.store.database import Database
+from bridge.store.inbox import CALLER
+from bridge.store.keys import KeyRing
+from bridge.vault import Vault, parse_operator_key
+from testbed.bridge import Bridge, CommandFailedError
+from testbed.synapse import Synapse
+
+NOW = datetime(2026, 11, 24, 3, 12, tzinfo=UTC)
+PATIENT = "+15550007001"
+
+
+@pytest.fixture
+async def bridge(tmp_path: Path) -> Bridge:
+    """A bridge that does not run, with three records in its ledger."""
+    bridge = Bridge(tmp_path / "bridge", Synapse(tmp_path / "synapse"))
+    await bridge.register()
+    database = Database(bridge.environment["NIGHTBELL_DATABASE_URL"])
+    await database.migrate()
+    keys = KeyRing(Vault(parse_operator_key((bridge.directory / "operator_key").read_text())))
+    await keys.claim(database, NOW)
+    anna = keys.lookup(CALLER, Phi(PATIENT))
+    records = [
+        Record(Action.ROUTED, page=PageId("p"), patient=anna, objects={"role": "cardiology"}),
+        Record(Action.SENT, page=PageId("p"), objects={"session": "s", "event": "$e"}),
+        Record(Action.ACCEPTED, "@okafor:nightbell.test", page=PageId("p")),
+    ]
+    async with database.write() as connection:
+        await ledger.append(connection, records, NOW)
+    await database.close()
+    return bridge
+
+
+async def exported(bridge: Bridge) -> Path:
+    file = bridge.directory / "ledger.jsonl"
+    await bridge.command("ledger", "export", "--output", str(file))
+    return file
+
+
+async def verify(bridge: Bridge, file: Path) -> str:
+    key = (await bridge.command("ledger", "public-key")).strip()
+    # Verifying needs no configuration, and so takes no --config.
+    return await bridge.command("ledger", "verify", str(file), "--public-key", key, configured=False)
+
+
+async def test_an_export_is_verified_with_the_public_key_alone(bridge: Bridge) -> None:
+    said = await verify(bridge, await exported(bridge))
+    assert said == "3 records from the beginning, up to record 3; signed up to 3\n"
+
+
+async def test_the_first_record_that_does_not_fit_is_named(bridge: Bridge) -> None:
+    file = await exported(bridge)
+    file.write_text(file.read_text().replace("@okafor", "@mallory"))
+    with pytest.raises(CommandFailedError, match=r"NOT INTACT: record 3 \(line 3\) was changed"):
+        await verify(bridge, file)
+
+
+async def test_an_export_whose_signature_was_cut_off_is_not_taken_for_whole(bridge: Bridge) -> None:
+    file = await exported(bridge)
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(CommandFailedError, match="No signature vouches"):
+        await verify(bridge, file)
+
+
+async def test_an_export_as_csv_opens_in_a_spreadsheet(bridge: Bridge) -> None:
+    said = await bridge.command("ledger", "export", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(said)))
+    assert [row["action"] for row in rows] == ["routed", "sent", "accepted"]
+    assert json.loads(rows[0]["objects"]) == {"role": "cardiology"}
+
+
+async def test_a_page_is_shown_step_by_step(bridge: Bridge) -> None:
+    said = await bridge.command("ledger", "show", "--page", "p")
+    assert [line.split()[3] for line in said.splitlines()] == ["routed", "sent", "accepted"]
+
+
+async def test_disclosures_are_found_by_the_patients_number_and_that_is_recorded(bridge: Bridge) -> None:
+    said = await bridge.command(
+        "ledger", "disclosures", "--number", "+1 555 000 7001", "--by", "@privacy:nightbell.test"
+    )
+    actions = [row["action"] for row in csv.DictReader(io.StringIO(said))]
+    assert actions == ["routed", "sent", "accepted"]
+    assert PATIENT not in said
+    assert "@privacy:nightbell.test" in (await exported(bridge)).read_text()
