@@ -14,7 +14,7 @@ from demo.wire import Exchange
 from testbed.clinician import Message, Reaction
 
 SIDE_BY_SIDE = 120  # columns of the terminal; narrower ones get the panels below each other
-CIPHERTEXT_SHOWN = 120
+CIPHERTEXT_SHOWN = 80
 WORDS = r'Body=[^&]*|"body": "[^"]*"'
 TITLES = ("what the call center sent", "what the homeserver stored")
 
@@ -69,18 +69,17 @@ def stored(events: Sequence[Stored], search: Search | None) -> RenderableType:
 
 
 def _row(event: Stored) -> Text:
-    row = Text.assemble((f"{event.type}\n", "bold"), ("sender     ", "dim"), f"{event.sender}\n")
-    if relation := event.relation:
-        about = str(relation.get("event_id", ""))[:12]
-        row.append(f"{relation.get('rel_type', 'reply')} of {about}…", "yellow")
-        if "key" in relation:
-            row.append(f"  {relation['key']}  readable by the homeserver", "yellow")
-        row.append("\n")
+    row = Text.assemble((event.type, "bold"))
+    relation = event.relation
+    if "key" in relation:
+        row.append(f"  {relation['key']}  in plain text", "yellow")
+    elif relation:
+        row.append(f"  {relation.get('rel_type', 'reply')}", "yellow")
+    row.append("\nsender     ", "dim").append(event.sender)
     if event.ciphertext:
-        row.append("algorithm  ", "dim").append(f"{event.content['algorithm']}\n")
-        row.append("ciphertext ", "dim").append(f"{event.ciphertext[:CIPHERTEXT_SHOWN]}…", "magenta")
+        row.append("\nalgorithm  ", "dim").append(str(event.content["algorithm"]))
+        row.append("\nciphertext ", "dim").append(f"{event.ciphertext[:CIPHERTEXT_SHOWN]}…", "magenta")
         row.append(f"  {len(event.ciphertext)} characters", "dim")
-    row.rstrip()
     return row
 
 

@@ -89,12 +89,12 @@ class Scene:
             raise DemoError(f"waited {PATIENCE_SECONDS} s in vain for {what}") from None
 
     def _stored(self) -> list[Stored]:
+        """What the homeserver has of this page; what an earlier one still brings is left out."""
         room = self._cast.room
-        return [
-            event
-            for event in stored_after(self._synapse.database_path, self._position)
-            if event.room_id == room
-        ]
+        after = stored_after(self._synapse.database_path, self._position)
+        here = [event for event in after if event.room_id == room]
+        pages = {event.event_id for event in here if not event.relation}
+        return [event for event in here if not event.relation or event.relation.get("event_id") in pages]
 
     def _message(self) -> Message | None:
         """The page's message, which an earlier run's with the same words is not."""
