@@ -157,6 +157,11 @@ class Clinician(Listener):
         return {session.id for session in self.client.olm.inbound_group_store}
 
     @property
+    def rooms_with_keys(self) -> set[str]:
+        """The rooms of which her device was given a key."""
+        return {session.room_id for session in self.client.olm.inbound_group_store}
+
+    @property
     def withheld(self) -> dict[str, str]:
         """Sessions whose keys her device was refused, and the code of the reason."""
         return dict(self._withheld)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +12,7 @@ import aiohttp
 from testbed.bridge import ROOT, Bridge
 from testbed.callcenter import Answer, Sms
 from testbed.clinician import Clinician
+from testbed.clocked import MovedClock
 from testbed.process import Progress, quiet
 from testbed.synapse import Synapse
 
@@ -31,6 +33,7 @@ class Hospital:
         database_url: str | None = None,
         ports: tuple[int | None, int | None, int | None] = (None, None, None),
         environment: Mapping[str, str] | None = None,
+        clock: datetime | None = None,
         progress: Progress = quiet,
     ) -> None:
         self.directory = directory
@@ -52,6 +55,7 @@ class Hospital:
             port=ports[1],
             metrics_port=ports[2],
             environment=environment,
+            clock=clock,
             progress=progress,
         )
         self._clients = AsyncExitStack()
@@ -95,6 +99,20 @@ class Hospital:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+    def now(self) -> datetime:
+        """The time by the bridge's clock."""
+        return self._clock()
+
+    def travel(self, to: datetime | timedelta) -> None:
+        """Move the bridge's clock to a moment, or by a length; its loops notice within seconds."""
+        self._clock.move(to if isinstance(to, datetime) else self._clock() + to)
+
+    @property
+    def _clock(self) -> MovedClock:
+        if self.bridge.clock is None:
+            raise ValueError("this hospital lives at the machine's own time")
+        return self.bridge.clock
 
     def user_id(self, name: str) -> str:
         return f"@{name}:{SERVER_NAME}"
