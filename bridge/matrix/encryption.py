@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -49,6 +50,7 @@ from bridge.store.matrix_inbox import DeviceMessage
 from bridge.store.recipients import Outcome, Recipient
 
 KEY_RETRY = timedelta(minutes=1)  # how long a device that offered no one-time key is left alone
+SETTLING_SECONDS = 1.5
 
 log = structlog.get_logger(__name__)
 
@@ -80,14 +82,24 @@ class Encryption:
         self._locks: defaultdict[RoomId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._checked: dict[RoomId, _Checked] = {}
         self._readers: dict[RoomId, tuple[int, frozenset[UserId]]] = {}
+        self._settled_at: dict[RoomId, float] = {}
         self._generation = 0
 
     def forget_audiences(self) -> None:
         """Membership or devices have changed: compare every room's readers with its session before its next use."""
         self._generation += 1
 
+    def let_settle(self, rooms: Iterable[RoomId]) -> None:
+        """Somebody has joined these rooms: give their client a moment to learn who the bot is.
+
+        Element's crypto locks a message for good that comes before it has fetched its sender's devices.
+        """
+        settled = time.monotonic() + SETTLING_SECONDS
+        self._settled_at.update(dict.fromkeys(rooms, settled))
+
     async def encrypt(self, room: RoomId, event_type: str, content: Phi[bytes]) -> Envelope:
         """Encrypt for the room's present readers. Raises EncryptionUnavailableError if there are none."""
+        await asyncio.sleep(max(0.0, self._settled_at.get(room, 0.0) - time.monotonic()))
         async with self._locks[room]:
             session = await self._ready_session(room)
             encrypted = await self._machine.encrypt_megolm_event(

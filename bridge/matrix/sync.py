@@ -49,6 +49,7 @@ class Brought:
 
     words: bool = False
     members: bool = False
+    joined: frozenset[RoomId] = frozenset()  # rooms in which somebody has just joined
     keys: bool = False
 
 
@@ -83,7 +84,10 @@ class Sync:
             await self._leave_rooms(connection, answer)
             await matrix_inbox.set_position(connection, self._homeserver.device, answer["next_batch"])
         self._caught_up = True
-        return Brought(words, members, bool(messages))
+        newly = frozenset(
+            RoomId(room) for room, events in filled.items() if since and _somebody_joined(events)
+        )
+        return Brought(words, members, newly, bool(messages))
 
     async def _keep_words(
         self, connection: AsyncConnection, room: RoomId, timeline: list[dict[str, Any]]
@@ -124,6 +128,15 @@ class Sync:
 
 
 _GAP_FILTER = json.dumps({"types": SPOKEN + STATE}, separators=(",", ":"))
+
+
+def _somebody_joined(events: list[dict[str, Any]]) -> bool:
+    return any(
+        event["type"] == "m.room.member"
+        and event["content"].get("membership") == "join"
+        and event.get("unsigned", {}).get("prev_content", {}).get("membership") != "join"
+        for event in events
+    )
 
 
 async def _keep_states(
