@@ -351,11 +351,11 @@ async def _when_there(pulse: Pulse, work: Callable[[], Awaitable[None]]) -> None
     while True:
         try:
             await work()
-        except HomeserverError as error:
-            if not error.retry:
+        except (HomeserverError, StoreUnavailableError) as error:
+            if isinstance(error, HomeserverError) and not error.retry:
                 raise
             pulse.beat("start", error)
-            log.warning("homeserver_away", reason=str(error))
+            log.warning("start_postponed", reason=str(error))
             await asyncio.sleep(START_PAUSE_SECONDS)
         else:
             pulse.beat("start", None)

@@ -30,7 +30,20 @@ class Passed:
         return self.method == "PUT" and "/send/" in self.path
 
 
-async def _let_in(_request: Passed) -> int | None:
+@dataclass(frozen=True)
+class Refusal:
+    """What a request is answered with by the door itself; without a code, as a proxy answers that knows no Matrix."""
+
+    status: int
+    code: str = ""
+
+    def response(self) -> web.Response:
+        if self.code:
+            return web.json_response({"errcode": self.code, "error": "refused"}, status=self.status)
+        return web.Response(status=self.status, text="<html></html>", content_type="text/html")
+
+
+async def _let_in(_request: Passed) -> Refusal | None:
     return None
 
 
@@ -41,13 +54,13 @@ async def _let_out(_request: Passed) -> bool:
 class Proxy:
     """Listens on loopback while the ``async with`` lasts.
 
-    `before` may answer a request with a status instead of letting it in. `after` is asked when the homeserver has
+    `before` may refuse a request instead of letting it in. `after` is asked when the homeserver has
     answered; if it says False, the connection is cut and the answer is lost.
     """
 
     def __init__(self, target: str) -> None:
         self.passed: list[Passed] = []
-        self.before: Callable[[Passed], Awaitable[int | None]] = _let_in
+        self.before: Callable[[Passed], Awaitable[Refusal | None]] = _let_in
         self.after: Callable[[Passed], Awaitable[bool]] = _let_out
         self.base_url = ""
         self._target = target
@@ -85,9 +98,7 @@ class Proxy:
         asked = Passed(request.method, path, query, body)
         refused = await self.before(asked)
         if refused is not None:
-            return web.Response(
-                status=refused, text="<html>not the homeserver</html>", content_type="text/html"
-            )
+            return refused.response()
         try:
             async with self._session.request(
                 request.method,

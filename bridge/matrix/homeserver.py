@@ -6,6 +6,8 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
+from json import JSONDecodeError
 from typing import Any
 from urllib.parse import quote
 
@@ -20,8 +22,16 @@ from bridge.model.errors import HomeserverError
 from bridge.model.ids import UserId
 
 LONG_POLL_SECONDS = 30
-TOO_MANY_REQUESTS = 429
-SERVER_FAULT = 500
+# What a homeserver, or a proxy before it, says of itself and not of the request: somebody will put it right, and a
+# message that was given up meanwhile would be lost.
+PASSING = (
+    "M_LIMIT_EXCEEDED",
+    "M_UNKNOWN_TOKEN",
+    "M_MISSING_TOKEN",
+    "M_UNRECOGNIZED",
+    "M_USER_DEACTIVATED",
+    "",
+)
 
 # mautrix writes request bodies at DEBUG: its log is not for any file, whatever level is configured.
 _SILENT = logging.getLogger("mau.silent")
@@ -76,11 +86,12 @@ async def errors_of(what: str) -> AsyncIterator[None]:
     try:
         yield
     except MatrixRequestError as error:
-        code = getattr(error, "errcode", None) or f"HTTP {error.http_status}"
-        retry = error.http_status >= SERVER_FAULT or error.http_status == TOO_MANY_REQUESTS
-        message = f"{what}: the homeserver answers {error.http_status} {code}"
+        code = getattr(error, "errcode", None) or ""
+        too_large = error.http_status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        retry = error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR or (code in PASSING and not too_large)
+        message = f"{what}: the homeserver answers {error.http_status} {code}".rstrip()
         raise HomeserverError(message, retry=retry, code=code) from None
-    except (MatrixConnectionError, TimeoutError, OSError) as error:
+    except (MatrixConnectionError, JSONDecodeError, TimeoutError, OSError) as error:
         message = f"{what}: the homeserver does not answer ({type(error).__name__}); is it running?"
         raise HomeserverError(message, retry=True) from None
 
