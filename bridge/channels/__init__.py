@@ -7,7 +7,10 @@ from typing import Any
 
 from bridge.channels.channel import Channel, ChannelType, Surroundings
 from bridge.channels.kannel import KANNEL
+from bridge.channels.plivo import PLIVO
+from bridge.channels.telnyx import TELNYX
 from bridge.channels.twilio import TWILIO
+from bridge.channels.vonage import VONAGE
 from bridge.channels.webhook import WEBHOOK
 from bridge.config.problems import ConfigError, did_you_mean
 from bridge.config.validate import ChannelSection, validate_section
@@ -15,9 +18,15 @@ from bridge.config.values import Section
 from bridge.model.ids import ChannelId
 
 CHANNEL_TYPES: dict[str, ChannelType[Any]] = {
-    KANNEL.name: KANNEL,
-    TWILIO.name: TWILIO,
-    WEBHOOK.name: WEBHOOK,
+    each.name: each
+    for each in (
+        KANNEL,
+        PLIVO,
+        TELNYX,
+        TWILIO,
+        VONAGE,
+        WEBHOOK,
+    )
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from pydantic import Field
@@ -24,6 +24,7 @@ from bridge.channels.channel import (
     intake_path,
     refusal,
 )
+from bridge.channels.moments import from_unix
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import Peers, Region, Secrets, is_one_of, is_peer
 from bridge.channels.xml import read_xml
@@ -97,14 +98,13 @@ def _message(query: dict[str, bytes], request: Request) -> _Message:
     said = _of_body(request)
     data = query.get("text", said.get("text", b""))
     coding, charset = (_text(query.get(name, said.get(name, b""))) for name in ("coding", "charset"))
-    seconds = _text(query.get("unix", b""))
     return _Message(
         id=_text(query.get("id", b"")),
         sender=_text(query.get("from", said.get("from", b""))),
         receiver=_text(query.get("to", said.get("to", b""))),
         text=_decoded(data, coding, charset),
         part=_part(query.get("udh", said.get("udh", b""))),
-        sent_at=datetime.fromtimestamp(int(seconds), UTC) if re.fullmatch("[0-9]{1,11}", seconds) else None,
+        sent_at=from_unix(_text(query.get("unix", b""))),
     )
 
 

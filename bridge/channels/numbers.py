@@ -40,6 +40,12 @@ def normal_number(written: str | None, region: str | None) -> Phi[str] | None:
     return Phi(phonenumbers.format_number(number, PhoneNumberFormat.E164))
 
 
+def with_plus(written: str | None) -> str | None:
+    """A number of a source that leaves out the plus of E.164; short codes and names stay as they are."""
+    international = (written or "").isdecimal() and len(written or "") > _LONGEST_SHORT_CODE
+    return f"+{written}" if international else written
+
+
 def known_region(region: str) -> str:
     """Check a region for `normal_number`. Raises `ValueError`."""
     if region.upper() not in phonenumbers.SUPPORTED_REGIONS:

@@ -10,7 +10,7 @@ import base64
 import hmac
 from collections.abc import Iterable
 from hashlib import sha256
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from pydantic import Field
 
@@ -25,14 +25,13 @@ from bridge.channels.channel import (
     intake_path,
     refusal,
 )
+from bridge.channels.forms import Fields, form_fields, readable, signed_bytes, spellings
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import Region, Secrets
 from bridge.config.values import Section
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, protect_optional
-
-Fields = list[tuple[str, str]]
 
 
 class TwilioSettings(Section):
@@ -71,7 +70,7 @@ def _handler(channel: ChannelId, settings: TwilioSettings, around: Surroundings)
             return refusal(
                 403, "bad_signature", "X-Twilio-Signature does not fit: check auth_token and public_url."
             )
-        form = {name: _text(value) for name, value in fields or []}
+        form = readable(fields)
         if settings.account_sid and form.get("AccountSid") != settings.account_sid:
             return refusal(403, "wrong_account", "The AccountSid is not the one in the configuration.")
         if form.get("MessageSid") and _status(form) not in ("received", "receiving"):
@@ -110,18 +109,6 @@ def message(channel: ChannelId, form: dict[str, str], region: str | None) -> Int
     )
 
 
-def form_fields(request: Request) -> Fields | None:
-    """The fields of a form, in their order; None if the body is no form.
-
-    Bytes that are not UTF-8 become surrogates, so that the signature is compared over what was sent.
-    """
-    content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if content_type != "application/x-www-form-urlencoded":
-        return None
-    body = request.body.reveal().decode(errors="surrogateescape")
-    return parse_qsl(body, keep_blank_values=True, errors="surrogateescape")
-
-
 def is_signed(request: Request, fields: Fields | None, public_url: str, tokens: Iterable[str]) -> bool:
     """Tell whether one of the tokens signed the request.
 
@@ -131,22 +118,12 @@ def is_signed(request: Request, fields: Fields | None, public_url: str, tokens: 
     digest = _DIGESTS.get(_algorithm(request))
     if digest is None or (fields is None and not _hash_fits(request)):
         return False
-    given = _bytes(request.headers.get("X-Twilio-Signature", ""))
+    given = signed_bytes(request.headers.get("X-Twilio-Signature", ""))
     return any(
         hmac.compare_digest(_signature(base + request.target, fields or [], token, digest), given)
         for token in tokens
         for base in spellings(public_url)
     )
-
-
-def spellings(url: str) -> tuple[str, str]:
-    """A URL with its port and without it."""
-    parts = urlsplit(url)
-    host, colon, port = parts.netloc.rpartition(":")
-    if not colon or not port.isdecimal():  # the colons of an IPv6 address stand before its bracket
-        host, port = parts.netloc, "443" if parts.scheme == "https" else "80"
-    path = url[len(f"{parts.scheme}://{parts.netloc}") :]
-    return f"{parts.scheme}://{host}:{port}{path}", f"{parts.scheme}://{host}{path}"
 
 
 # Accounts with a shared key for webhooks name its algorithm in a header; the others use SHA-1.
@@ -162,17 +139,9 @@ def _algorithm(request: Request) -> str:
 def _signature(url: str, fields: Fields, token: str, digest: str) -> bytes:
     # A field that is repeated with the same value counts once.
     signed = url + "".join(name + value for name, value in sorted(set(fields)))
-    return base64.b64encode(hmac.digest(token.encode(), _bytes(signed), digest))
+    return base64.b64encode(hmac.digest(token.encode(), signed_bytes(signed), digest))
 
 
 def _hash_fits(request: Request) -> bool:
     given = dict(parse_qsl(request.target.partition("?")[2])).get("bodySHA256", "")
-    return hmac.compare_digest(sha256(request.body.reveal()).hexdigest().encode(), _bytes(given))
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")
-
-
-def _text(value: str) -> str:
-    return _bytes(value).decode(errors="replace")
+    return hmac.compare_digest(sha256(request.body.reveal()).hexdigest().encode(), signed_bytes(given))

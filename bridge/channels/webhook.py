@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hmac
 import json
-import re
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
@@ -29,6 +28,8 @@ from bridge.channels.channel import (
     intake_path,
     refusal,
 )
+from bridge.channels.forms import signed_bytes
+from bridge.channels.moments import Moment, from_unix
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import Region, Secrets
 from bridge.config.values import SecretRef, SecretUnreadableError, Section
@@ -50,13 +51,6 @@ class WebhookSettings(Section):
     region: Region | None = Field(
         default=None, description="The country (US, GB, ...) of numbers that come without a country code."
     )
-
-
-def _in_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("should be a time between the years 1 and 9999") from None
 
 
 _Short = Annotated[str, Field(max_length=255)]
@@ -128,7 +122,7 @@ class Event(BaseModel):
     priority: Priority | None = Field(
         default=None, description="The sender's opinion; routing rules may look at it, and decide."
     )
-    occurred_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = Field(
+    occurred_at: Moment | None = Field(
         default=None, description="When it happened, with its offset from UTC; left out, when it arrived."
     )
     attributes: _Attributes | None = Field(
@@ -191,8 +185,7 @@ def _shared_secret(reference: SecretRef) -> Webhook:
 
 def signing_time(request: Request) -> datetime | None:
     """When the request says that it was signed; None if it doesn't."""
-    seconds = request.headers.get("webhook-timestamp", "")
-    return datetime.fromtimestamp(int(seconds), UTC) if re.fullmatch("[0-9]{1,11}", seconds) else None
+    return from_unix(request.headers.get("webhook-timestamp", ""))
 
 
 def is_signed(request: Request, signed_at: datetime, secrets: Iterable[Webhook]) -> bool:
@@ -201,7 +194,7 @@ def is_signed(request: Request, signed_at: datetime, secrets: Iterable[Webhook])
     The library's own `verify` reads the wall clock; the bridge has one clock, and its handler asks it.
     """
     message_id = request.headers.get("webhook-id", "")
-    given = [_bytes(one) for one in request.headers.get("webhook-signature", "").split(" ")]
+    given = [signed_bytes(one) for one in request.headers.get("webhook-signature", "").split(" ")]
     try:
         body = request.body.reveal().decode()
         expected = [secret.sign(message_id, signed_at, body).encode() for secret in secrets]
@@ -239,7 +232,3 @@ def _first_fault(error: ValidationError) -> dict[str, str]:
     # The names of attributes are the sender's own.
     place = fault["loc"][:1] if fault["loc"][:1] == ("attributes",) else fault["loc"]
     return {"pointer": "".join(f"/{name}" for name in place), "message": fault["msg"]}
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")

@@ -51,6 +51,11 @@ headers = st.dictionaries(
             "Content-Type",
             "X-Twilio-Signature",
             "X-Twilio-Webhooks-Signature-Settings",
+            "Authorization",
+            "X-Plivo-Signature-V3",
+            "X-Plivo-Signature-V3-Nonce",
+            "telnyx-timestamp",
+            "telnyx-signature-ed25519",
             "webhook-id",
             "webhook-timestamp",
             "webhook-signature",
@@ -60,7 +65,13 @@ headers = st.dictionaries(
     texts
     | st.text(st.characters(codec="utf-8", categories=[], include_characters="v1,= 0"))
     | st.sampled_from(
-        ["application/x-www-form-urlencoded", "application/json", "v1,", "algorithm=HMAC_SHA256"]
+        [
+            "application/x-www-form-urlencoded",
+            "application/json",
+            "v1,",
+            "algorithm=HMAC_SHA256",
+            "Bearer a.b.c",
+        ]
     )
     | st.integers().map(str)
     | st.binary().map(lambda raw: raw.decode(errors="surrogateescape")),

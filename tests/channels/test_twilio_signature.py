@@ -14,7 +14,8 @@ from multidict import MultiDict
 from twilio.request_validator import RequestValidator
 
 from bridge.channels.channel import Request
-from bridge.channels.twilio import form_fields, is_signed
+from bridge.channels.forms import form_fields
+from bridge.channels.twilio import is_signed
 from bridge.model.phi import Phi
 
 CAPTURED = json.loads((Path(__file__).parent / "captures" / "twilio_signed_requests.json").read_text())

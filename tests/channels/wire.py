@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -12,10 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qs, parse_qsl, quote, urlencode
 
 import aiohttp
+import jwt
 from multidict import CIMultiDict, MultiDict
+from nacl.signing import SigningKey
+from plivo.utils import signature_v3 as plivo
 from prometheus_client import CollectorRegistry
 from standardwebhooks import Webhook
 from twilio.request_validator import RequestValidator
@@ -38,7 +42,14 @@ OLD_AUTH_TOKEN = "old-token-that-still-signs"
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes....").decode()
 NEXT_WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"the secret that comes after it..").decode()
 KANNEL_SECRET = "kannel-secret"
+TELNYX_KEY = SigningKey(bytes(range(32)))
+TELNYX_NEXT_KEY = SigningKey(bytes(32))
+TELNYX_PUBLIC_KEY = base64.b64encode(bytes(TELNYX_KEY.verify_key)).decode()
+VONAGE_SECRET = "signaturesecretsignaturesecret32"
+NEXT_VONAGE_SECRET = "the signature secret that comes after it"
 SECRETS = {
+    "TEST_VONAGE_SECRET": VONAGE_SECRET,
+    "TEST_NEXT_VONAGE_SECRET": NEXT_VONAGE_SECRET,
     "TEST_KANNEL_SECRET": KANNEL_SECRET,
     "TEST_NEXT_KANNEL_SECRET": "kannel-secret-that-comes-after-it",
     "TEST_AUTH_TOKEN": AUTH_TOKEN,
@@ -56,6 +67,19 @@ KANNEL = """
 type: kannel
 secrets: [env:TEST_KANNEL_SECRET, env:TEST_NEXT_KANNEL_SECRET]
 region: US
+"""
+PLIVO = """
+type: plivo
+auth_token: [env:TEST_AUTH_TOKEN, env:TEST_OLD_AUTH_TOKEN]
+"""
+TELNYX = f"""
+type: telnyx
+public_keys: [{TELNYX_PUBLIC_KEY}, {base64.b64encode(bytes(TELNYX_NEXT_KEY.verify_key)).decode()}]
+"""
+VONAGE = """
+type: vonage
+secrets: [env:TEST_VONAGE_SECRET, env:TEST_NEXT_VONAGE_SECRET]
+sms_api_signature: sha256
 """
 WEBHOOK = """
 type: webhook
@@ -174,6 +198,48 @@ def twilio_headers(
     return {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": signature}
 
 
+def plivo_headers(
+    form: Mapping[str, Any],
+    *,
+    url: str = f"{PUBLIC_URL}/intake/door",
+    token: str = AUTH_TOKEN,
+    header: str = "X-Plivo-Signature-V3",
+) -> dict[str, str]:
+    """The headers with which Plivo's own SDK would have signed a form."""
+    signed = plivo.construct_post_url(url, dict(form)).decode()
+    return {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "X-Plivo-Signature-V3-Nonce": "12345678",
+        header: plivo.get_signature_v3(token, signed, b"12345678").decode(),
+    }
+
+
+def telnyx_headers(body: str, *, at: datetime | None = None, key: SigningKey = TELNYX_KEY) -> dict[str, str]:
+    """The headers with which Telnyx signs a body."""
+    timestamp = str(int((at or utc_now()).timestamp()))
+    signature = key.sign(f"{timestamp}|{body}".encode()).signature
+    return {
+        "Content-Type": "application/json",
+        "telnyx-timestamp": timestamp,
+        "telnyx-signature-ed25519": base64.b64encode(signature).decode(),
+    }
+
+
+def vonage_headers(
+    body: str, *, at: datetime | None = None, secret: str = VONAGE_SECRET, **claims: Any
+) -> dict[str, str]:
+    """The headers with which Vonage signs a body in its Messages API."""
+    made: dict[str, Any] = {
+        "iat": int((at or utc_now()).timestamp()),
+        "jti": "x",
+        "iss": "Vonage",
+        "payload_hash": hashlib.sha256(body.encode()).hexdigest(),
+        **claims,
+    }
+    token = jwt.encode(made, secret, algorithm="HS256")
+    return {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+
+
 def webhook_headers(
     body: str, *, key: str = "msg_1", at: datetime | None = None, secret: str = WEBHOOK_SECRET
 ) -> dict[str, str]:
@@ -211,6 +277,19 @@ def _twilio_request(body: str) -> Request:
     return Request("/intake/door", CIMultiDict(headers), Phi(body.encode()))
 
 
+def _plivo_request(body: str) -> Request:
+    headers = plivo_headers(parse_qs(body, keep_blank_values=True))
+    return Request("/intake/door", CIMultiDict(headers), Phi(body.encode()))
+
+
+def _telnyx_request(body: str) -> Request:
+    return Request("/intake/door", CIMultiDict(telnyx_headers(body)), Phi(body.encode()))
+
+
+def _vonage_request(body: str) -> Request:
+    return Request("/intake/door", CIMultiDict(vonage_headers(body)), Phi(body.encode()))
+
+
 def _webhook_request(body: str) -> Request:
     return Request("/intake/door", CIMultiDict(webhook_headers(body)), Phi(body.encode()))
 
@@ -227,6 +306,39 @@ WIRES = {
         _kannel_request,
         urlencode({"id": f"id-{CANARY}", "from": CANARY, "to": CANARY, "text": CANARY, CANARY: CANARY}),
     ),
+    "plivo": Wire(
+        PLIVO,
+        _plivo_request,
+        urlencode(
+            {
+                "MessageUUID": CANARY,
+                "From": CANARY,
+                "To": CANARY,
+                "Text": CANARY,
+                "MediaCount": CANARY,
+                CANARY: CANARY,
+            }
+        ),
+    ),
+    "telnyx": Wire(
+        TELNYX,
+        _telnyx_request,
+        json.dumps(
+            {
+                "data": {
+                    "id": f"id-{CANARY}",
+                    "event_type": "message.received",
+                    "payload": {
+                        "from": {"phone_number": CANARY},
+                        "to": [{"phone_number": CANARY}],
+                        "text": CANARY,
+                        "media": [{"url": CANARY}],
+                        CANARY: CANARY,
+                    },
+                }
+            }
+        ),
+    ),
     "twilio": Wire(
         TWILIO,
         _twilio_request,
@@ -238,6 +350,21 @@ WIRES = {
                 "Body": CANARY,
                 "ProfileName": CANARY,
                 "NumMedia": CANARY,
+                CANARY: CANARY,
+            }
+        ),
+    ),
+    "vonage": Wire(
+        VONAGE,
+        _vonage_request,
+        json.dumps(
+            {
+                "message_uuid": f"id-{CANARY}",
+                "message_type": CANARY,
+                "from": CANARY,
+                "to": CANARY,
+                "text": CANARY,
+                "profile": {"name": CANARY},
                 CANARY: CANARY,
             }
         ),

@@ -1,0 +1,131 @@
+"""Texts from Plivo: the form that it posts to an application's message URL, signed in its third way.
+
+https://www.plivo.com/docs/messaging/api/message/handling-incoming (its fields),
+https://www.plivo.com/docs/messaging/concepts/signature-validation (its signature).
+How to set it up: docs/channels/plivo.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Iterable
+from urllib.parse import parse_qsl
+
+from pydantic import Field
+
+from bridge.channels.channel import (
+    Answer,
+    Channel,
+    ChannelType,
+    Handler,
+    Request,
+    Route,
+    Surroundings,
+    intake_path,
+    refusal,
+)
+from bridge.channels.forms import Fields, form_fields, readable, signed_bytes, spellings
+from bridge.channels.numbers import normal_number, with_plus
+from bridge.channels.settings import Secrets
+from bridge.config.values import Section
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import ChannelId
+from bridge.model.phi import Phi
+
+# Plivo signs with the token of the (sub)account, and again with that of the main account.
+SIGNATURES = ("X-Plivo-Signature-V3", "X-Plivo-Signature-Ma-V3")
+
+
+class PlivoSettings(Section):
+    """A Plivo application's incoming texts."""
+
+    auth_token: Secrets = Field(
+        description="The account's auth token, with which Plivo signs; several while it is being rotated."
+    )
+
+
+def build(channel: ChannelId, settings: PlivoSettings, around: Surroundings) -> Channel:
+    """A channel that takes incoming messages. Raises `SecretUnreadableError`."""
+    path = intake_path(channel)
+    return Channel(channel, PLIVO.name, (Route("POST", path, _handler(channel, settings, around)),))
+
+
+PLIVO = ChannelType("plivo", PlivoSettings, build)
+
+# XML that does nothing: no reply is sent.
+_DONE = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
+
+
+def _handler(channel: ChannelId, settings: PlivoSettings, around: Surroundings) -> Handler:
+    tokens = [reference.read_text() for reference in settings.auth_token]
+
+    async def take(request: Request) -> Answer:
+        fields = form_fields(request)
+        if fields is None or not is_signed(request, fields, around.public_url, tokens):
+            return refusal(
+                403, "bad_signature", "X-Plivo-Signature-V3 does not fit: check auth_token and public_url."
+            )
+        form = readable(fields)
+        if form.get("MessageUUID") and form.get("Status", "received") != "received":
+            return Answer("ignored", 200, _DONE, "application/xml")
+        event = _intake_event(channel, form)
+        if event is None:
+            kept = await around.inbox.keep_unreadable(channel, request.body, "Plivo sent what is no message")
+            return refusal(
+                400, "unreadable_but_kept", "A message has MessageUUID, and From or Text.", id=kept.intake
+            )
+        receipt = await around.inbox.accept(event)
+        return Answer("duplicate" if receipt.duplicate else "accepted", 200, _DONE, "application/xml")
+
+    return take
+
+
+def is_signed(request: Request, fields: Fields, public_url: str, tokens: Iterable[str]) -> bool:
+    """Tell whether one of the tokens signed the request: its address, its fields and its nonce."""
+    nonce = request.headers.get("X-Plivo-Signature-V3-Nonce", "")
+    given = [
+        signed_bytes(signature.strip())
+        for header in SIGNATURES
+        for signature in request.headers.get(header, "").split(",")
+    ]
+    expected = [
+        _signature(f"{_signed_url(base + request.target, fields)}.{nonce}", token)
+        for token in tokens
+        for base in spellings(public_url)
+    ]
+    return bool(nonce) and any(hmac.compare_digest(right, one) for right in expected for one in given)
+
+
+def _signed_url(url: str, fields: Fields) -> str:
+    """The address with its query in order, and the fields after it."""
+    base, _, query = url.partition("?")
+    asked = "&".join(f"{name}={value}" for name, value in sorted(_query(query)))
+    if not asked and not fields:
+        return base
+    return f"{base}?{asked}{'.' if asked and fields else ''}{''.join(name + value for name, value in sorted(fields))}"
+
+
+def _query(query: str) -> Fields:
+    return parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
+
+
+def _signature(signed: str, token: str) -> bytes:
+    return base64.b64encode(hmac.digest(token.encode(), signed_bytes(signed), "sha256"))
+
+
+def _intake_event(channel: ChannelId, form: dict[str, str]) -> IntakeEvent | None:
+    key, sender = form.get("MessageUUID"), form.get("From")
+    body = form.get("Text") or form.get("Body")  # of an SMS, of an MMS
+    if not key or (not sender and not body):
+        return None
+    media = form.get("MediaCount", "0")
+    return IntakeEvent(
+        channel=channel,
+        key=Phi(key),
+        kind=EventKind.TEXT,
+        body=Phi(body or ""),
+        caller=normal_number(with_plus(sender), None),
+        called=normal_number(with_plus(form.get("To")), None),
+        attributes={} if media == "0" else {"media_count": Phi(media)},
+    )

@@ -1,0 +1,208 @@
+"""Texts from Vonage: the webhooks of its Messages API (signed with a JWT) and of its older SMS API (`sig`).
+
+https://developer.vonage.com/en/messages/concepts/inbound-messages, .../getting-started/concepts/webhooks (JWT),
+https://developer.vonage.com/en/messaging/sms/guides/inbound-sms, .../concepts/signing-messages (`sig`).
+How to set it up: docs/channels/vonage.md.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from hashlib import md5, sha256
+from typing import Any, Literal
+
+import jwt
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from bridge.channels.channel import (
+    Answer,
+    Channel,
+    ChannelType,
+    Handler,
+    Request,
+    Route,
+    Surroundings,
+    intake_path,
+    refusal,
+)
+from bridge.channels.forms import form_fields, readable, signed_bytes
+from bridge.channels.moments import Moment, from_unix
+from bridge.channels.numbers import normal_number, with_plus
+from bridge.channels.settings import Secrets
+from bridge.config.values import Section
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import ChannelId
+from bridge.model.phi import Phi, protect_optional
+
+# Vonage repeats for a day what was not taken, and does not say whether it signs each repetition anew.
+OLDEST = timedelta(hours=24)
+AHEAD = timedelta(minutes=5)
+
+
+class VonageSettings(Section):
+    """A Vonage account's incoming texts."""
+
+    secrets: Secrets = Field(
+        description="The account's signature secret, with which Vonage signs; several while it is being rotated."
+    )
+    sms_api_signature: Literal["md5hash", "md5", "sha1", "sha256", "sha512"] | None = Field(
+        default=None,
+        description="How the older SMS API signs, as in the account's settings. Left out, only the JWTs of the "
+        "Messages API are taken.",
+    )
+
+
+def build(channel: ChannelId, settings: VonageSettings, around: Surroundings) -> Channel:
+    """A channel that takes incoming messages. Raises `SecretUnreadableError`."""
+    path = intake_path(channel)
+    return Channel(channel, VONAGE.name, (Route("POST", path, _handler(channel, settings, around)),))
+
+
+VONAGE = ChannelType("vonage", VonageSettings, build)
+
+
+def _handler(channel: ChannelId, settings: VonageSettings, around: Surroundings) -> Handler:
+    secrets = [reference.read_text() for reference in settings.secrets]
+
+    async def take(request: Request) -> Answer:
+        signed_at = jwt_time(request, secrets)
+        fields = None if signed_at else _flat_fields(request)
+        if fields is not None and settings.sms_api_signature:
+            signed_at = _sms_api_time(fields, settings.sms_api_signature, secrets)
+        if signed_at is None:
+            return refusal(403, "bad_signature", "Neither a JWT nor a sig fits: check the signature secret.")
+        if not -AHEAD <= around.now() - signed_at <= OLDEST:
+            return refusal(403, "stale_timestamp", "The request was signed more than a day ago, or ahead.")
+        try:
+            event = _of_sms_api(channel, fields) if fields is not None else _of_messages_api(channel, request)
+        except ValidationError:
+            kept = await around.inbox.keep_unreadable(channel, request.body, "Vonage sent what is no message")
+            return refusal(400, "unreadable_but_kept", "A message has an id and a sender.", id=kept.intake)
+        if event is None:
+            return Answer("ignored", 200, "")
+        receipt = await around.inbox.accept(event)
+        return Answer("duplicate" if receipt.duplicate else "accepted", 200, "")
+
+    return take
+
+
+def jwt_time(request: Request, secrets: Iterable[str]) -> datetime | None:
+    """When the request was signed with a JWT; None if it was not, or its body is another one's."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    digest = sha256(request.body.reveal()).hexdigest().encode()
+    for secret in secrets:
+        try:
+            # The signature alone: the bridge has one clock, and its handler asks it.
+            claims = _Claims.model_validate_json(jwt.PyJWS().decode(token, secret, ["HS256"]))
+        except (jwt.PyJWTError, ValueError):
+            continue
+        if hmac.compare_digest(signed_bytes(claims.payload_hash), digest):
+            return from_unix(str(claims.iat))
+    return None
+
+
+class _Claims(BaseModel):
+    payload_hash: str
+    iat: int
+
+
+class _Profile(BaseModel):
+    name: str | None = None
+
+
+class _Message(BaseModel):
+    message_uuid: str = Field(min_length=1)
+    status: str | None = None
+    message_type: str = "text"
+    text: str | None = None
+    sender: str | None = Field(default=None, alias="from")
+    to: str | None = None
+    timestamp: Moment | None = None
+    profile: _Profile = _Profile()
+
+
+def _of_messages_api(channel: ChannelId, request: Request) -> IntakeEvent | None:
+    message = _Message.model_validate_json(request.body.reveal())
+    if message.status is not None:
+        return None
+    return IntakeEvent(
+        channel=channel,
+        key=Phi(message.message_uuid),
+        kind=EventKind.TEXT,
+        body=Phi(message.text or ""),
+        caller=normal_number(with_plus(message.sender), None),
+        caller_name=protect_optional(message.profile.name),
+        called=normal_number(with_plus(message.to), None),
+        occurred_at=message.timestamp,
+        attributes={} if message.message_type == "text" else {"media_count": Phi("1")},
+    )
+
+
+_FLAT = TypeAdapter(dict[str, str | int])
+
+
+def _flat_fields(request: Request) -> dict[str, str] | None:
+    """The SMS API's fields: a form, or JSON without any depth. None if the body is neither."""
+    form = form_fields(request)
+    if form is not None:
+        return readable(form)
+    try:
+        return {name: str(value) for name, value in _FLAT.validate_json(request.body.reveal()).items()}
+    except ValidationError:
+        return None
+
+
+def _sms_api_time(fields: dict[str, str], method: str, secrets: Iterable[str]) -> datetime | None:
+    """When fields were signed with `sig`; None if they were not."""
+    given = signed_bytes(fields.get("sig", "").lower())
+    expected = [sms_api_signature(fields, method, secret).encode() for secret in secrets]
+    fits = any(hmac.compare_digest(right, given) for right in expected)
+    return from_unix(fields.get("timestamp", "")) if fits else None
+
+
+def sms_api_signature(fields: dict[str, str], method: str, secret: str) -> str:
+    """The `sig` of fields: over all the others, sorted, with what separates them replaced in their values."""
+    plain = str.maketrans("&=", "__")
+    signed = "".join(
+        f"&{name}={value.translate(plain)}" for name, value in sorted(fields.items()) if name != "sig"
+    )
+    if method == "md5hash":
+        return md5((signed + secret).encode(), usedforsecurity=False).hexdigest()
+    return hmac.digest(secret.encode(), signed.encode(), method).hex()
+
+
+class _Text(BaseModel):
+    message_id: str = Field(alias="messageId", min_length=1)
+    msisdn: str
+    status: str | None = None
+    to: str | None = None
+    text: str = ""
+    data: str | None = None  # of a binary message, in hexadecimal
+    timestamp: str = ""
+    concat_part: str | None = Field(default=None, alias="concat-part")
+    concat_total: str | None = Field(default=None, alias="concat-total")
+
+
+def _of_sms_api(channel: ChannelId, fields: dict[str, Any]) -> IntakeEvent | None:
+    message = _Text.model_validate(fields)
+    if message.status is not None:
+        return None
+    attributes = {}
+    if message.concat_part:
+        attributes["part"] = Phi(f"{message.concat_part}/{message.concat_total}")
+    if message.data:
+        attributes["data"] = Phi(message.data)
+    return IntakeEvent(
+        channel=channel,
+        key=Phi(message.message_id),
+        kind=EventKind.TEXT,
+        body=Phi(message.text),
+        caller=normal_number(with_plus(message.msisdn), None),
+        called=normal_number(with_plus(message.to), None),
+        occurred_at=from_unix(message.timestamp),
+        attributes=attributes,
+    )

@@ -1,0 +1,132 @@
+"""A patient's text, as Telnyx posts it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+from telnyx.lib.webhook_verification import verify_webhook_signature
+
+from bridge.channels.telnyx import TOLERANCE
+from bridge.config.problems import ConfigError
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.phi import Phi
+from tests.channels.wire import (
+    TELNYX,
+    TELNYX_NEXT_KEY,
+    TELNYX_PUBLIC_KEY,
+    RememberingInbox,
+    Reply,
+    Server,
+    opened,
+    running,
+    telnyx_headers,
+    utc_now,
+)
+
+CAPTURED = json.loads((Path(__file__).parent / "captures" / "telnyx_vonage_standard.json").read_text())[
+    "telnyx"
+]
+BODY: str = CAPTURED["body"]
+
+
+@pytest_asyncio.fixture
+async def server(inbox: RememberingInbox) -> AsyncIterator[Server]:
+    async with running(opened(TELNYX, inbox)) as server:
+        yield server
+
+
+async def send(server: Server, **payload: Any) -> Reply:
+    document = json.loads(BODY)
+    document["data"]["payload"] |= payload
+    body = json.dumps(document)
+    return await server.post(body, telnyx_headers(body))
+
+
+def only(inbox: RememberingInbox) -> IntakeEvent:
+    [event] = inbox.events
+    return event
+
+
+async def test_a_captured_text_becomes_an_intake_event(server: Server, inbox: RememberingInbox) -> None:
+    reply = await server.post(BODY, telnyx_headers(BODY))
+    assert (reply.status, reply.text) == (200, "")
+    assert only(inbox) == IntakeEvent(
+        channel=only(inbox).channel,
+        key=Phi("b301ed3f-1490-491f-995f-6e64e69674d4"),
+        kind=EventKind.TEXT,
+        body=Phi("café 🚑"),
+        caller=Phi("+15550001111"),
+        called=Phi("+15554567890"),
+        occurred_at=datetime(2026, 11, 24, 4, tzinfo=UTC),
+    )
+
+
+def test_the_captured_key_is_the_one_that_the_tests_sign_with() -> None:
+    assert CAPTURED["public_key"] == TELNYX_PUBLIC_KEY
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_what_the_tests_sign_is_what_the_sdk_accepts(body: str) -> None:
+    verify_webhook_signature(body, telnyx_headers(body), TELNYX_PUBLIC_KEY)
+
+
+async def test_the_captured_signature_fits_and_is_too_old(server: Server, inbox: RememberingInbox) -> None:
+    signed_at = datetime.fromtimestamp(int(CAPTURED["headers"]["telnyx-timestamp"]), UTC)
+    assert telnyx_headers(BODY, at=signed_at).items() >= CAPTURED["headers"].items()
+    if utc_now() - signed_at > TOLERANCE:
+        reply = await server.post(BODY, CAPTURED["headers"])
+        assert (reply.status, reply.json["error"]) == (403, "stale_timestamp")
+        assert not inbox.events
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(-6, 403), (-4, 200), (4, 200), (6, 403)])
+async def test_a_signature_is_good_for_five_minutes(server: Server, minutes: int, status: int) -> None:
+    headers = telnyx_headers(BODY, at=utc_now() + timedelta(minutes=minutes))
+    assert (await server.post(BODY, headers)).status == status
+
+
+async def test_a_text_that_was_changed_on_its_way_is_refused(server: Server, inbox: RememberingInbox) -> None:
+    reply = await server.post(BODY.replace("5550001111", "5550002222"), telnyx_headers(BODY))
+    assert (reply.status, reply.json["error"]) == (403, "bad_signature")
+    assert not inbox.events
+
+
+async def test_a_time_that_was_changed_on_its_way_is_refused(server: Server) -> None:
+    headers = telnyx_headers(BODY) | {"telnyx-timestamp": str(int(utc_now().timestamp()) + 1)}
+    assert (await server.post(BODY, headers)).status == 403
+
+
+async def test_the_key_that_comes_next_is_taken(server: Server) -> None:
+    assert (await server.post(BODY, telnyx_headers(BODY, key=TELNYX_NEXT_KEY))).status == 200
+
+
+@pytest.mark.parametrize("event_type", ["message.sent", "message.finalized", "call.initiated"])
+async def test_other_events_are_no_pages(server: Server, inbox: RememberingInbox, event_type: str) -> None:
+    body = BODY.replace("message.received", event_type)
+    assert (await server.post(body, telnyx_headers(body))).status == 200
+    assert not inbox.events
+    assert not inbox.unreadable
+
+
+async def test_pictures_are_counted(server: Server, inbox: RememberingInbox) -> None:
+    await send(server, text=None, media=[{"url": "https://media.example/1"}] * 2)
+    assert (only(inbox).body, only(inbox).attributes) == (Phi(""), {"media_count": Phi("2")})
+
+
+async def test_a_short_code_stays_as_written(server: Server, inbox: RememberingInbox) -> None:
+    await send(server, **{"from": {"phone_number": "72975"}})
+    assert only(inbox).caller == Phi("72975")
+
+
+@pytest.mark.parametrize("key", ["secret", "AAAA", TELNYX_PUBLIC_KEY[:-4]])
+def test_what_is_no_public_key_is_refused_with_its_place(inbox: RememberingInbox, key: str) -> None:
+    with pytest.raises(ConfigError, match=r"nightbell.yaml:1:.*44 characters"):
+        opened(f"{{type: telnyx, public_keys: {key}}}", inbox)
