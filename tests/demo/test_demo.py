@@ -57,6 +57,7 @@ async def test_a_second_run_reuses_everything_and_takes_texts_until_it_is_stoppe
     try:
         async with asyncio.timeout(PATIENCE):
             while not (state / "address").exists():
+                assert demo.returncode is None, await ended(demo)
                 await asyncio.sleep(0.1)
         code, refused = await ended(await start("--once", state=state))
         assert (code, "already running" in refused) == (1, True)
@@ -70,7 +71,8 @@ async def test_a_second_run_reuses_everything_and_takes_texts_until_it_is_stoppe
             while words.encode() not in shown or b"homeserver    http://127.0.0.1:" not in shown:
                 shown += await demo.stdout.readline()
     finally:
-        demo.send_signal(signal.SIGINT)
+        if demo.returncode is None:
+            demo.send_signal(signal.SIGINT)
         code, rest = await ended(demo)
     assert code == 0, rest
     assert [file.read_text() for file in kept] == before
