@@ -26,9 +26,14 @@ FORBIDDEN: dict[str, dict[str, Any]] = {
 }
 
 
-async def room_of(hospital: Hospital, client: Clinician, ward: Ward) -> str:
-    await hospital.text("which room?", to=ward.number)
-    return (await client.message("which room?")).room_id
+@pytest.fixture(scope="module")
+def ward(unused_wards: list[Ward]) -> Ward:
+    """The room of all these tests, which leave it as it is."""
+    return unused_wards.pop()
+
+
+async def room_of(client: Clinician) -> str:
+    return await client.wait_for(lambda: next(iter(client.rooms), None))
 
 
 async def seen_by_the_bot(hospital: Hospital, room: str) -> list[dict[str, Any]]:
@@ -46,7 +51,7 @@ async def test_a_room_is_private_and_encrypted_from_its_first_events(
     hospital: Hospital, shift: Shift, ward: Ward
 ) -> None:
     ann = await shift.nio(ward.people[0])
-    room = await room_of(hospital, ann, ward)
+    room = await room_of(ann)
     events = (await ann.client.room_get_state(room)).events
     state = {event["type"]: event["content"] for event in events if event["state_key"] == ""}
     assert state["m.room.encryption"]["algorithm"] == "m.megolm.v1.aes-sha2"
@@ -64,7 +69,7 @@ async def test_a_rooms_name_is_the_one_in_the_config_and_it_has_no_other_words(
     hospital: Hospital, shift: Shift, ward: Ward
 ) -> None:
     ann = await shift.nio(ward.people[0])
-    room = await room_of(hospital, ann, ward)
+    room = await room_of(ann)
     events = (await ann.client.room_get_state(room)).events
     state = {event["type"]: event["content"] for event in events if event["state_key"] == ""}
     assert state["m.room.name"] == {"name": ward.name}
@@ -74,14 +79,14 @@ async def test_a_rooms_name_is_the_one_in_the_config_and_it_has_no_other_words(
 async def test_its_members_are_those_of_the_config(hospital: Hospital, shift: Shift, ward: Ward) -> None:
     ann = await shift.nio(ward.people[0])
     await shift.nio(ward.people[1])
-    room = await room_of(hospital, ann, ward)
+    room = await room_of(ann)
     expected = {hospital.bot, *map(hospital.user_id, ward.people)}
     await ann.wait_for(lambda: set(ann.client.rooms[room].users) == expected)
 
 
 async def test_a_clinician_can_change_nothing_of_it(hospital: Hospital, shift: Shift, ward: Ward) -> None:
     ann = await shift.nio(ward.people[0])
-    room = await room_of(hospital, ann, ward)
+    room = await room_of(ann)
     for kind, content in FORBIDDEN.items():
         answer = await ann.client.room_put_state(room, kind, content)
         assert isinstance(answer, nio.RoomPutStateError), kind
@@ -92,7 +97,7 @@ async def test_a_clinician_can_neither_invite_nor_remove_anybody(
     hospital: Hospital, shift: Shift, ward: Ward
 ) -> None:
     ann = await shift.nio(ward.people[0])
-    room = await room_of(hospital, ann, ward)
+    room = await room_of(ann)
     stranger = hospital.user_id("operator")
     assert isinstance(await ann.client.room_invite(room, stranger), nio.RoomInviteError)
     assert isinstance(await ann.client.room_kick(room, hospital.bot), nio.RoomKickError)
@@ -104,8 +109,9 @@ async def test_in_the_clear_a_message_relates_to_an_event_id_and_says_no_more(
     hospital: Hospital, shift: Shift, ward: Ward, relation: str
 ) -> None:
     ann = await shift.nio(ward.people[0])
-    await hospital.text("what the homeserver must not read", to=ward.number)
-    page = await ann.message("what the homeserver must not read")
+    await ann.entrusted()
+    await hospital.text(f"what the homeserver must not read of {relation}", to=ward.number)
+    page = await ann.message(f"what the homeserver must not read of {relation}")
     await ann.react(page.event_id, "✅")
     await ann.say(page.room_id, "no command at all", in_reply_to=page.event_id)
     await ann.message("I didn't understand that")
@@ -117,8 +123,8 @@ async def test_in_the_clear_a_message_relates_to_an_event_id_and_says_no_more(
     assert all(content.keys() <= fields for content in clear)
     found = [content["m.relates_to"] for content in clear if relation in str(content.get("m.relates_to"))]
     assert found
-    for related in found:
-        assert set(map(str, leaves(related))) <= {"m.replace", *(e["event_id"] for e in answer["chunk"])}
+    sayable = {"m.replace", "m.thread", "True", *(event["event_id"] for event in answer["chunk"])}
+    assert {str(leaf) for related in found for leaf in leaves(related)} <= sayable
 
 
 def leaves(value: Any) -> list[Any]:
