@@ -29,6 +29,7 @@ from bridge.engine.notarise import Notary
 from bridge.engine.pulse import Pulse
 from bridge.engine.readiness import Readiness
 from bridge.engine.reload import Reload
+from bridge.engine.retain import Retention
 from bridge.engine.rulebook import Clock, CurrentRulebook, LiveRulebook, Rulebook
 from bridge.engine.shifts import Shifts
 from bridge.engine.situation import Situation
@@ -39,6 +40,7 @@ from bridge.matrix.crypto_store import open_crypto_store
 from bridge.matrix.device import register_bot, require_identity, start_device
 from bridge.matrix.device_inbox import DeviceInbox
 from bridge.matrix.encryption import Encryption
+from bridge.matrix.erasing import MatrixEraser
 from bridge.matrix.homeserver import Homeserver, connect, path
 from bridge.matrix.machine import Machine, Rotation
 from bridge.matrix.registration import read_registration
@@ -201,6 +203,7 @@ class Bells:
     readiness: Wake
     shifts: Wake
     reload: Wake
+    retain: Wake
 
     def __init__(self) -> None:
         for name in self.__slots__:
@@ -268,6 +271,8 @@ async def _run_loops(
         group.create_task(run_loop("devices", bells.devices, devices.step, pulse.beat))
         group.create_task(run_loop("answers", bells.answers, answers.step, pulse.beat))
         group.create_task(run_loop("readiness", bells.readiness, readiness.step, pulse.beat))
+        retention = Retention(database, keys, MatrixEraser(house.homeserver), live, now=now)
+        group.create_task(run_loop("retain", bells.retain, retention.step, pulse.beat))
         group.create_task(run_loop("shifts", bells.shifts, hand_overs.step, pulse.beat))
         group.create_task(run_loop("deliver", bells.deliver, partial(delivery.step, group), pulse.beat))
         log.info("bell_ready", bot=house.homeserver.bot, device=house.homeserver.device)

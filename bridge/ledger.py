@@ -250,6 +250,28 @@ class _Walk:
             raise _Broken(f"{where} is not the one that an anchor vouches for")
 
 
+def sign_statement(kind: str, statement: Mapping[str, Any], key: Ed25519PrivateKey) -> str:
+    """A signed JSON document of another kind, such as a certificate of destruction."""
+    signature = key.sign(_statement(kind, statement)).hex()
+    return _canonical({"kind": kind, "statement": statement, "signature": signature})
+
+
+def read_statement(kind: str, text: str, key: Ed25519PublicKey) -> dict[str, Any]:
+    """What a signed document says. Raises `ValueError` unless it is of this kind and signed by this key."""
+    document = _parsed(text)
+    try:
+        statement: dict[str, Any] = document["statement"] if document else {}
+        key.verify(bytes.fromhex(document["signature"] if document else ""), _statement(kind, statement))
+    except (InvalidSignature, KeyError, TypeError, ValueError):
+        message = f"this is no {kind} that was signed by this key"
+        raise ValueError(message) from None
+    return statement
+
+
+def _statement(kind: str, statement: Mapping[str, Any]) -> bytes:
+    return f"nightbell {kind}\0{_canonical(statement)}".encode()
+
+
 def read_public_key(text: str) -> Ed25519PublicKey:
     """A public key from its 64 hexadecimal digits. Raises `ValueError`."""
     return Ed25519PublicKey.from_public_bytes(bytes.fromhex(text.strip()))

@@ -125,6 +125,22 @@ class Synapse:
                     response.raise_for_status()
         return f"@{localpart}:{self.server_name}"
 
+    async def make_admin(self, user: str) -> None:
+        """Let a user use the admin API, as an operator does for the bot."""
+        root = await self.register_user("root", "root-password", admin=True)
+        login = {
+            "type": "m.login.password",
+            "identifier": {"type": "m.id.user", "user": root},
+            "password": "root-password",
+        }
+        async with aiohttp.ClientSession(self.base_url, timeout=TIMEOUT) as session:
+            async with session.post("/_matrix/client/v3/login", json=login) as response:
+                token = (await response.json())["access_token"]
+            admin = {"Authorization": f"Bearer {token}"}
+            where = f"/_synapse/admin/v1/users/{user}/admin"
+            async with session.put(where, json={"admin": True}, headers=admin) as response:
+                response.raise_for_status()
+
     def _write_config(self) -> Path:
         """Written at each start, JSON being YAML; the secrets stay what they were."""
         self.directory.mkdir(parents=True, exist_ok=True)

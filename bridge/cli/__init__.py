@@ -19,6 +19,7 @@ COMMANDS = {
     "keygen": ("bridge.cli.keygen", "Print a fresh operator key."),
     "identity": ("bridge.cli.identity", "Create, recover or show the bot's encryption identity."),
     "ledger": ("bridge.cli.ledger", "Show, export or verify the record of what happened."),
+    "retention": ("bridge.cli.retention", "Show what will go, when and why, and the proof of what went."),
     "health": ("bridge.cli.health", "Ask the running bridge how it is."),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 from bridge.model.event import IntakeEvent
@@ -115,6 +116,38 @@ class Courier(Protocol):
 
     async def read(self, raw: RawRoomEvent) -> RoomMessage | None:
         """Decrypt what a room brought; None if it is nothing that a person said. Raises UnreadableError."""
+
+
+class Presence(StrEnum):
+    """What the homeserver still has of an event."""
+
+    PURGED = "purged"  # it knows no such event
+    REDACTED = "redacted"  # the envelope, without content
+    THERE = "there"
+
+
+class Purge(StrEnum):
+    """What came of asking the homeserver to delete."""
+
+    DONE = "done"
+    NOT_ALLOWED = "not_allowed"  # the bot is no administrator there
+    FAILED = "failed"
+
+
+class Eraser(Protocol):
+    """What Matrix offers to retention. Each raises HomeserverError."""
+
+    async def related(self, room: RoomId, event: EventId) -> list[EventId]:
+        """The events that edit, answer in a thread, or react to an event."""
+
+    async def redact(self, room: RoomId, event: EventId, transaction: str) -> EventId | None:
+        """Take an event's content away. None if the homeserver does not know it or does not let us."""
+
+    async def purge(self, room: RoomId, before: EventId) -> Purge:
+        """Delete everything in a room that is older than an event."""
+
+    async def look(self, room: RoomId, event: EventId) -> Presence:
+        """Ask what is left of an event."""
 
 
 @dataclass(frozen=True, slots=True)

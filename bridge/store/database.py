@@ -81,6 +81,20 @@ class Database:
 
                     await connection.run_sync(schema.upgrade, current)
 
+    async def forget_deleted(self) -> None:
+        """Have the database's files let go of what was deleted, as far as it can be told to.
+
+        SQLite overwrites deleted rows itself (`secure_delete`), but its write-ahead log keeps them until it is
+        cut. PostgreSQL frees them by VACUUM; its archived log is the operator's.
+        """
+        with _unavailable("did not take a clean-up"):
+            async with self.engine.connect() as connection:
+                plain = await connection.execution_options(isolation_level="AUTOCOMMIT", **{READ_ONLY: True})
+                if self.is_sqlite:
+                    await plain.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                else:
+                    await plain.exec_driver_sql("VACUUM data_key, day_key, intake, outbox, inbound")
+
     async def close(self) -> None:
         """Give back every connection."""
         await self.engine.dispose()

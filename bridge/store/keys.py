@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,6 +17,7 @@ from bridge.store.database import Database
 from bridge.store.tables import data_key, day_key, lasting_key, root_key
 from bridge.vault import Key, KeyDestroyedError, Vault, new_key
 
+HOLD_CLASS = RetentionClassId("hold")  # its "days" are the ids of holds
 INTAKE_CLASS = RetentionClassId("intake")  # until dispatch knows the class that the route gives
 # Keys that outlive every day: for finding values again, for the crypto store's pickles, for signing the ledger.
 LOOKUP, CRYPTO_STORE, LEDGER = LASTING = ("lookup", "crypto store", "ledger")
@@ -110,10 +111,45 @@ class KeyRing:
     ) -> None:
         """Move data keys under other classes' day keys, since routes decided how long their content lives."""
         days = {retention: await self._day_key(connection, retention, now) for _, retention in keys}
-        rows = [
-            {"key": key.id, "day": days[retention].id, "fresh": days[retention].wrap(key)}
-            for key, retention in keys
-        ]
+        await self._move(connection, [(key, days[retention]) for key, retention in keys])
+
+    async def destroy(self, connection: AsyncConnection, key_ids: Sequence[str], today: str) -> int:
+        """Destroy data keys, and with a day's last one the day's key. Returns how many days' keys went.
+
+        A day that is not over keeps its key, since more may yet be sealed under it.
+        """
+        if not key_ids:
+            return 0
+        query = select(data_key.c.day_key).where(data_key.c.id.in_(key_ids)).distinct()
+        days = list((await connection.execute(query)).scalars())
+        await connection.execute(delete(data_key).where(data_key.c.id.in_(key_ids)))
+        used = select(data_key.c.day_key).where(data_key.c.day_key.in_(days))
+        over = (day_key.c.day != today) & day_key.c.id.in_(days) & day_key.c.id.not_in(used)
+        gone = (await connection.execute(delete(day_key).where(over))).rowcount
+        for day in days:
+            self._day_keys.pop(day, None)
+        return gone
+
+    async def hold(self, connection: AsyncConnection, key_ids: Sequence[str], hold_id: str) -> None:
+        """Move data keys under a hold's own key, so that the rest of their days can go."""
+        query = (
+            select(
+                data_key.c.id, data_key.c.wrapped, data_key.c.day_key, day_key.c.wrapped.label("day_wrapped")
+            )
+            .join(day_key, day_key.c.id == data_key.c.day_key)
+            .where(data_key.c.id.in_(key_ids), day_key.c.retention != HOLD_CLASS)
+        )
+        rows = (await connection.execute(query)).all()
+        keys = [self.open_data_key(row.id, row.wrapped, row.day_key, row.day_wrapped) for row in rows]
+        own = await self.key_of_hold(connection, hold_id)
+        await self._move(connection, [(key, own) for key in keys])
+
+    async def key_of_hold(self, connection: AsyncConnection, hold_id: str) -> Key:
+        """The key of a hold, made at its first use."""
+        return await self._key_of(connection, HOLD_CLASS, hold_id)
+
+    async def _move(self, connection: AsyncConnection, moves: Sequence[tuple[Key, Key]]) -> None:
+        rows = [{"key": key.id, "day": day.id, "fresh": day.wrap(key)} for key, day in moves]
         if rows:
             statement = update(data_key).where(data_key.c.id == bindparam("key"))
             statement = statement.values(day_key=bindparam("day"), wrapped=bindparam("fresh"))
@@ -125,7 +161,9 @@ class KeyRing:
         return self._day_keys[key_id]
 
     async def _day_key(self, connection: AsyncConnection, retention: RetentionClassId, now: datetime) -> Key:
-        day = now.date().isoformat()
+        return await self._key_of(connection, retention, now.date().isoformat())
+
+    async def _key_of(self, connection: AsyncConnection, retention: RetentionClassId, day: str) -> Key:
         query = select(day_key.c.id, day_key.c.wrapped).where(
             day_key.c.retention == retention, day_key.c.day == day
         )

@@ -62,6 +62,7 @@ async def keep_events(
             sender=event["sender"],
             type=event["type"],
             content=event["content"],
+            about=_about(event["content"]),
             sent_at=_from_milliseconds(event["origin_server_ts"]),
             received_at=received_at,
             state="todo",
@@ -209,6 +210,17 @@ def _insert(connection: AsyncConnection, table: Any) -> Any:
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement: Insert = dialect.insert(table)
     return statement
+
+
+def _about(content: Any) -> str | None:
+    """The event that a message answers, so that it can go away with it. Relations are never encrypted."""
+    relation = content.get("m.relates_to")
+    if not isinstance(relation, dict):
+        return None
+    reply = relation.get("m.in_reply_to")
+    replied = reply.get("event_id") if isinstance(reply, dict) else None
+    about = relation.get("event_id") or replied
+    return about if isinstance(about, str) else None
 
 
 def _from_milliseconds(timestamp: int) -> datetime:

@@ -29,6 +29,7 @@ from bridge.model.page import Page, PageState
 from bridge.model.priority import Priority
 from bridge.policy.ladder import latest
 from bridge.store.outbox import Purpose
+from bridge.store.tables import intake as intake_table
 from bridge.store.tables import outbox, page, timer
 
 WAITING = [state.value for state in PageState if state.waiting]
@@ -128,6 +129,7 @@ async def join_bundle(connection: AsyncConnection, page_id: PageId, intake: Inta
         .where(page.c.id == page_id)
         .values(latest=intake, latest_at=now, event_count=page.c.event_count + 1)
     )
+    await connection.execute(update(intake_table).where(intake_table.c.id == intake).values(page=page_id))
 
 
 async def get_page(connection: AsyncConnection, page_id: PageId) -> Page:

@@ -130,11 +130,18 @@ intake = Table(
     Column("kind", Text),
     Column("unreadable", Text),
     Column("caller_mac", LargeBinary),
+    Column("page", Text, index=True),  # that it joined; those that it opened name it
     Column("data_key", Text, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Column("received_at", Instant, nullable=False),
     Column("state", Text, nullable=False),
     UniqueConstraint("channel", "key_mac"),
+)
+Index(
+    "ix_intake_alive",
+    intake.c.received_at,
+    sqlite_where=intake.c.state != "destroyed",
+    postgresql_where=intake.c.state != "destroyed",
 )
 Index("ix_intake_caller", intake.c.caller_mac, intake.c.received_at)
 Index(
@@ -174,7 +181,16 @@ page = Table(
     Column("latest_at", Instant, nullable=False),
     Column("event_count", Integer, nullable=False),
     Column("held_until", Instant),
+    Column("destroyed_at", Instant),
     UniqueConstraint("intake", "rule", "role"),
+)
+Index(
+    "ix_page_alive",
+    page.c.retention,
+    page.c.opened_at,
+    page.c.id,
+    sqlite_where=page.c.destroyed_at.is_(None),
+    postgresql_where=page.c.destroyed_at.is_(None),
 )
 Index("ix_page_role_state", page.c.role, page.c.state)
 
@@ -241,6 +257,8 @@ outbox = Table(
     Column("created_at", Instant, nullable=False),
     Column("sent_at", Instant),
 )
+_loose = outbox.c.page.is_(None)
+Index("ix_outbox_loose", outbox.c.created_at, sqlite_where=_loose, postgresql_where=_loose)
 Index("ix_outbox_event", outbox.c.event)
 Index("ix_outbox_page", outbox.c.page)
 Index(
@@ -307,11 +325,14 @@ inbound = Table(
     Column("sender", Text, nullable=False),
     Column("type", Text, nullable=False),
     Column("content", JSON, nullable=False),
+    Column("about", Text, index=True),
     Column("sent_at", Instant, nullable=False),
     Column("received_at", Instant, nullable=False),
     Column("state", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
 )
+_kept = inbound.c.state != "destroyed"
+Index("ix_inbound_alive", inbound.c.received_at, sqlite_where=_kept, postgresql_where=_kept)
 Index(
     "ix_inbound_todo",
     inbound.c.seq,
@@ -335,3 +356,44 @@ identity_alert = Table(
     Column("reported_at", Instant, nullable=False),
     Column("approved", Boolean, nullable=False),
 )
+
+# --- the end of content ---
+
+hold = Table(
+    "hold",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("start_at", Instant),
+    Column("until", Instant),
+    Column("sealed_reason", LargeBinary, nullable=False),
+    Column("placed_by", Text, nullable=False),
+    Column("placed_at", Instant, nullable=False),
+    Column("lifted_by", Text),
+    Column("lifted_at", Instant),
+)
+
+destruction = Table(
+    "destruction",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("facts", JSON, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("certificate", Text),
+)
+_unproved = destruction.c.certificate.is_(None)
+Index("ix_destruction_todo", destruction.c.at, sqlite_where=_unproved, postgresql_where=_unproved)
+
+erasure = Table(
+    "erasure",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("destruction", Text, ForeignKey("destruction.id"), nullable=False, index=True),
+    Column("room", Text, nullable=False),
+    Column("event", Text, nullable=False, unique=True),
+    Column("redaction", Text),
+    Column("state", Text, nullable=False),
+)
+_waiting = erasure.c.state == "todo"
+Index("ix_erasure_todo", erasure.c.id, sqlite_where=_waiting, postgresql_where=_waiting)

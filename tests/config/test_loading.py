@@ -53,8 +53,9 @@ def test_every_option_that_the_example_only_shows_is_one() -> None:
 
 
 def test_the_hash_stays_the_same_over_comments_layout_and_the_order_of_keys() -> None:
-    files = texts(retention="# a comment\nclasses: {standard: {keep: 30 days}}\n")
-    assert parse(files, DIRECTORY).hash == parse(texts(), DIRECTORY).hash
+    one = texts(retention="# a comment\nclasses: {standard: {keep: 30 days, after: closed}}\n")
+    other = texts(retention="classes:\n  standard:\n    after: closed\n    keep: 30 days\n")
+    assert parse(one, DIRECTORY).hash == parse(other, DIRECTORY).hash
 
 
 def test_the_hash_changes_with_what_the_files_say() -> None:

@@ -1,0 +1,219 @@
+"""Content goes when its time is up: keys here, events in the rooms, and then a look whether they are gone.
+
+Each step is a row, so that a sweep that was cut off goes on where it stood. Batches are small and a pause stands
+between them: paging goes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.config.retention import OPERATIONS
+from bridge.engine.rulebook import Clock, CurrentRulebook
+from bridge.ledger import Action, Record, sign_statement
+from bridge.model.doors import Eraser, Presence, Purge
+from bridge.model.ids import RetentionClassId, RoomId
+from bridge.policy.retention import Hold, Life, end_of, held_by
+from bridge.store import holds, ledger, retention
+from bridge.store.database import Database
+from bridge.store.keys import KeyRing
+from bridge.store.retention import Erasure
+
+CERTIFICATE = "certificate of destruction"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BATCH = 200
+BREATH_SECONDS = 0.05
+LEFT = (
+    "Members' devices may hold what was decrypted, exported, photographed or notified of before.",
+    "Backups, write-ahead logs and replicas of the homeserver's database hold what they were made with.",
+    "Backups of this database, made before, hold sealed keys; whoever has one and the operator's key can open it.",
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Retention:
+    """Sweeps at start and then every so often."""
+
+    def __init__(
+        self, database: Database, keys: KeyRing, eraser: Eraser, rulebook: CurrentRulebook, *, now: Clock
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._eraser = eraser
+        self._rulebook = rulebook
+        self._now = now
+        self._next = EPOCH
+
+    async def step(self) -> float | None:
+        """Sweep if it is time. Raises HomeserverError; what was done until then stays done."""
+        now = self._now()
+        if now < self._next:
+            return (self._next - now).total_seconds()
+        destroyed = await self._destroy_pages() + await self._destroy_loose()
+        if destroyed:
+            await self._database.forget_deleted()
+        await self._redact()
+        await self._prove()
+        every = self._rulebook().config.retention.sweep_every
+        self._next = now + every
+        return every.total_seconds()
+
+    async def _destroy_pages(self) -> int:
+        async with self._database.read() as connection:
+            in_force = await holds.in_force(connection)
+            classes = await retention.classes_alive(connection)
+        return sum([await self._destroy_class(name, in_force) for name in classes])
+
+    async def _destroy_class(self, name: RetentionClassId, in_force: list[Hold]) -> int:
+        config = self._rulebook().config.retention
+        count = 0
+        after: retention.Place | None = None
+        while True:
+            now = self._now()
+            async with self._database.read() as connection:
+                before = now - config.of(name).keep
+                found = await retention.lives(connection, name, before, after=after, limit=BATCH)
+            if not found:
+                return count
+            after = (found[-1].arrived, found[-1].page)
+            over = [(life, end.why) for life in found if (end := end_of(config, life)).at <= now]
+            held = [life for life, _ in over if held_by(in_force, [life])]
+            due = [(life, why) for life, why in over if life not in held]
+            if due or held:
+                await self._destroy(due, held, in_force, now)
+            count += len(due)
+            await asyncio.sleep(BREATH_SECONDS)
+
+    async def _destroy(
+        self, due: list[tuple[Life, str]], held: list[Life], in_force: Iterable[Hold], now: datetime
+    ) -> None:
+        async with self._database.write() as connection:
+            await keep_held(connection, self._keys, held, in_force)
+            if not due:
+                return
+            days = await retention.destroy_pages(connection, self._keys, due, now)
+            records = [
+                Record(Action.DESTROYED, page=life.page, objects={"class": life.retention, "why": why})
+                for life, why in due
+            ]
+            await ledger.append(connection, records, now)
+        log.info("content_destroyed", pages=len(due), day_keys=days)
+
+    async def _destroy_loose(self) -> int:
+        keep = self._rulebook().config.retention.of(OPERATIONS).keep
+        count = 0
+        while True:
+            now = self._now()
+            async with self._database.write() as connection:
+                why = "operations: after arrival"
+                here = await retention.destroy_loose(
+                    connection, self._keys, now - keep, why, now, limit=BATCH
+                )
+                if here:
+                    record = Record(
+                        Action.DESTROYED, objects={"class": OPERATIONS, "why": why, "things": here}
+                    )
+                    await ledger.append(connection, [record], now)
+            count += here
+            if here == 0:
+                return count
+            await asyncio.sleep(BREATH_SECONDS)
+
+    async def _redact(self) -> None:
+        while True:
+            async with self._database.read() as connection:
+                waiting = await retention.waiting_erasures(connection, BATCH)
+            for erasure in waiting:
+                # Before the event itself: what hangs below it can be found only while it is there.
+                children = await self._eraser.related(erasure.room, erasure.event)
+                below = [(erasure.destruction, erasure.room, child) for child in children]
+                redaction = await self._eraser.redact(erasure.room, erasure.event, f"nb-erase-{erasure.id}")
+                async with self._database.write() as connection:
+                    await retention.note_erasures(connection, below)
+                    state = "redacted" if redaction else "refused"
+                    await retention.settle_erasure(connection, erasure.id, state, redaction)
+            if not waiting:
+                return
+
+    async def _prove(self) -> None:
+        while True:
+            async with self._database.read() as connection:
+                unproved = await retention.unproved(connection, BATCH)
+                events = await retention.erasures_of(
+                    connection, [identifier for identifier, _, _ in unproved]
+                )
+            if not unproved:
+                return
+            rooms = await self._purge([erasure for found in events.values() for erasure in found])
+            for identifier, facts, at in unproved:
+                looked = [
+                    (each, await self._eraser.look(each.room, each.event)) for each in events[identifier]
+                ]
+                statement = {
+                    "id": identifier,
+                    "page": facts["page"] or "",
+                    "class": facts["class"],
+                    "why": facts["why"],
+                    "keys_destroyed_at": at.isoformat(),
+                    "homeserver_asked_at": self._now().isoformat(),
+                    "events": [
+                        {"room": each.room, "event": each.event, "homeserver_has": presence.value}
+                        for each, presence in looked
+                    ],
+                    "what_may_remain": _what_may_remain(looked, rooms),
+                }
+                certificate = sign_statement(CERTIFICATE, statement, self._keys.signer())
+                async with self._database.write() as connection:
+                    await retention.certify(connection, identifier, certificate)
+                there = sum(presence is Presence.THERE for _, presence in looked)
+                log.info("destruction_certified", certificate=identifier, events=len(looked), left=there)
+
+    async def _purge(self, erasures: Iterable[Erasure]) -> dict[RoomId, Purge]:
+        last: dict[RoomId, Erasure] = {}
+        for erasure in erasures:
+            if erasure.redaction is not None:
+                last[erasure.room] = erasure
+        outcome: dict[RoomId, Purge] = {}
+        for room, erasure in last.items():
+            async with self._database.read() as connection:
+                alive = await retention.oldest_alive(connection, room)
+            # A redaction is an event, too: the newest one of a room can't be purged, and it has no content.
+            before = alive or erasure.redaction
+            assert before is not None  # noqa: S101 - only erasures with a redaction were taken
+            outcome[room] = await self._eraser.purge(room, before)
+            if outcome[room] is not Purge.DONE:
+                log.warning("room_not_purged", room=room, outcome=outcome[room].value)
+        return outcome
+
+
+async def keep_held(
+    connection: AsyncConnection, keys: KeyRing, lives: Iterable[Life], in_force: Iterable[Hold]
+) -> None:
+    """Move the keys of held pages under their holds' own, so that the rest of their days can go."""
+    in_force = tuple(in_force)
+    for life in lives:
+        hold = held_by(in_force, [life])
+        if hold is not None:
+            await keys.hold(connection, await retention.keys_of(connection, [life.page]), hold.id)
+
+
+def _what_may_remain(looked: list[tuple[Erasure, Presence]], rooms: dict[RoomId, Purge]) -> list[str]:
+    left = list(LEFT)
+    if any(presence is Presence.REDACTED for _, presence in looked):
+        left.append(
+            "Of events that are redacted and not purged, the homeserver keeps the ciphertext until its "
+            "redaction_retention_period is over."
+        )
+    here = {erasure.room for erasure, _ in looked}
+    unpurged = sorted(room for room, purge in rooms.items() if purge is not Purge.DONE and room in here)
+    if unpurged:
+        left.append(f"The bot may not purge on this homeserver, or it failed, in: {', '.join(unpurged)}.")
+    if any(presence is Presence.THERE for _, presence in looked):
+        left.append("Events that the homeserver still has *there* were not taken back: somebody must look.")
+    return left

@@ -1,0 +1,83 @@
+"""Taking back what was sent (`bridge.model.doors.Eraser`): redaction, and Synapse's purge of a room's history."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from urllib.parse import quote
+
+from mautrix.api import Method
+
+from bridge.matrix.homeserver import Homeserver, path
+from bridge.model.doors import Presence, Purge
+from bridge.model.errors import HomeserverError
+from bridge.model.ids import EventId, RoomId
+
+ADMIN = "_synapse/admin/v1"
+POLL_SECONDS = 0.2
+POLLS = 600
+REFUSALS = ("M_FORBIDDEN", "M_NOT_FOUND", "M_UNRECOGNIZED")
+
+
+class MatrixEraser:
+    """Works on one event, or one room, at a time."""
+
+    def __init__(self, homeserver: Homeserver) -> None:
+        self._homeserver = homeserver
+
+    async def related(self, room: RoomId, event: EventId) -> list[EventId]:
+        """What hangs below an event (Matrix spec, 'Relationships API')."""
+        where = f"_matrix/client/v1/rooms/{quote(room, safe='')}/relations/{quote(event, safe='')}"
+        found: list[EventId] = []
+        query = {"limit": "100", "recurse": "true"}
+        while True:
+            try:
+                answer = await self._homeserver.request(Method.GET, where, query=query)
+            except HomeserverError as error:
+                if error.retry:
+                    raise
+                return found
+            found += [EventId(child["event_id"]) for child in answer["chunk"]]
+            if not answer.get("next_batch"):
+                return found
+            query["from"] = answer["next_batch"]
+
+    async def redact(self, room: RoomId, event: EventId, transaction: str) -> EventId | None:
+        """Redact without a reason: a reason is plain text."""
+        where = path("rooms", room, "redact", event, transaction)
+        try:
+            return EventId((await self._homeserver.request(Method.PUT, where, {}))["event_id"])
+        except HomeserverError as error:
+            if error.code in REFUSALS:
+                return None
+            raise
+
+    async def purge(self, room: RoomId, before: EventId) -> Purge:
+        """Start a purge and wait for its end (Synapse's admin API, 'Purge History')."""
+        where = f"{ADMIN}/purge_history/{quote(room, safe='')}/{quote(before, safe='')}"
+        try:
+            begun = await self._homeserver.request(Method.POST, where, {"delete_local_events": True})
+            return await self._ended(begun["purge_id"])
+        except HomeserverError as error:
+            if error.retry:
+                raise
+            return Purge.NOT_ALLOWED if error.code in REFUSALS else Purge.FAILED
+
+    async def _ended(self, purge: str) -> Purge:
+        for _ in range(POLLS):
+            answer: Any = await self._homeserver.request(Method.GET, f"{ADMIN}/purge_history_status/{purge}")
+            if answer["status"] != "active":
+                return Purge.DONE if answer["status"] == "complete" else Purge.FAILED
+            await asyncio.sleep(POLL_SECONDS)
+        return Purge.FAILED
+
+    async def look(self, room: RoomId, event: EventId) -> Presence:
+        """Ask for the event as any member of the room would."""
+        try:
+            found = await self._homeserver.request(Method.GET, path("rooms", room, "event", event))
+        except HomeserverError as error:
+            if error.code == "M_NOT_FOUND":
+                return Presence.PURGED
+            raise
+        redacted = "redacted_because" in found.get("unsigned", {}) or not found.get("content")
+        return Presence.REDACTED if redacted else Presence.THERE

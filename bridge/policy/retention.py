@@ -1,0 +1,93 @@
+"""When content goes, and why; and what a legal hold keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from bridge.config.retention import After, RetentionConfig
+from bridge.model.ids import PageId, RetentionClassId, RoleId, RoomId
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What decides about the content of a page. `caller` is the vault's fingerprint of the number."""
+
+    page: PageId
+    role: RoleId
+    retention: RetentionClassId
+    arrived: datetime
+    accepted: datetime | None = None
+    closed: datetime | None = None
+    rooms: frozenset[RoomId] = frozenset()
+    caller: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """When the content of a page goes, and by which clause."""
+
+    at: datetime
+    why: str
+
+
+def end_of(config: RetentionConfig, life: Life) -> End:
+    """The end of a page's content, as far as it can be known now."""
+    kind = config.of(life.retention)
+    began = {
+        After.ARRIVAL: life.arrived,
+        After.ACCEPTED: life.accepted or life.closed,
+        After.CLOSED: life.closed,
+    }
+    since = began[kind.after]
+    latest = End(life.arrived + kind.longest, f"{life.retention}: at the latest after arrival")
+    if since is None:
+        return latest
+    return min(
+        End(since + kind.keep, f"{life.retention}: after {kind.after.value}"), latest, key=lambda end: end.at
+    )
+
+
+class HoldKind(StrEnum):
+    """What a legal hold is about."""
+
+    PAGE = "page"
+    ROOM = "room"
+    ROLE = "role"
+    NUMBER = "number"
+    RANGE = "range"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Content that must not go. `value` is an id, or a number's fingerprint in hexadecimal digits.
+
+    `start` and `until` narrow any kind down to what arrived between them.
+    """
+
+    id: str
+    kind: HoldKind
+    value: str = ""
+    start: datetime | None = None
+    until: datetime | None = None
+
+    def covers(self, life: Life) -> bool:
+        """Whether a page's content is held."""
+        if (self.start and life.arrived < self.start) or (self.until and life.arrived >= self.until):
+            return False
+        subject = {
+            HoldKind.PAGE: self.value == life.page,
+            HoldKind.ROOM: self.value in life.rooms,
+            HoldKind.ROLE: self.value == life.role,
+            HoldKind.NUMBER: life.caller is not None and self.value == life.caller.hex(),
+            HoldKind.RANGE: True,
+        }
+        return subject[self.kind]
+
+
+def held_by(holds: Iterable[Hold], lives: Iterable[Life]) -> Hold | None:
+    """The hold that keeps content which these pages share."""
+    lives = tuple(lives)
+    return next((hold for hold in holds if any(hold.covers(life) for life in lives)), None)

@@ -1,0 +1,53 @@
+"""Legal holds, as rows. The reason is sealed: it may name a person."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.model.phi import Phi
+from bridge.policy.retention import Hold, HoldKind
+from bridge.store.keys import KeyRing
+from bridge.store.tables import hold
+
+
+async def place(
+    connection: AsyncConnection, keys: KeyRing, placed: Hold, *, reason: Phi[str], by: str, now: datetime
+) -> None:
+    """Place a hold."""
+    key = await keys.key_of_hold(connection, placed.id)
+    await connection.execute(
+        insert(hold).values(
+            id=placed.id,
+            kind=placed.kind.value,
+            value=placed.value,
+            start_at=placed.start,
+            until=placed.until,
+            sealed_reason=key.seal(Phi(reason.reveal().encode()), f"hold {placed.id}"),
+            placed_by=by,
+            placed_at=now,
+        )
+    )
+
+
+async def lift(connection: AsyncConnection, hold_id: str, by: str, now: datetime) -> bool:
+    """End a hold; what it kept goes by its own clock. False if there is no such hold."""
+    ended = await connection.execute(
+        update(hold)
+        .where(hold.c.id == hold_id, hold.c.lifted_at.is_(None))
+        .values(lifted_by=by, lifted_at=now)
+    )
+    return ended.rowcount == 1
+
+
+async def in_force(connection: AsyncConnection) -> list[Hold]:
+    """The holds that nobody has lifted."""
+    rows = (await connection.execute(select(hold).where(hold.c.lifted_at.is_(None)))).all()
+    return [_hold(row) for row in rows]
+
+
+def _hold(row: Row[Any]) -> Hold:
+    return Hold(row.id, HoldKind(row.kind), row.value, row.start_at, row.until)

@@ -1,0 +1,311 @@
+"""What retention reads and writes: content whose time may be up, its destruction, and the proof of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import and_, delete, exists, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.model.ids import EventId, PageId, RetentionClassId, RoleId, RoomId
+from bridge.model.page import PageState
+from bridge.policy.retention import Life
+from bridge.store.keys import KeyRing
+from bridge.store.outbox import WAITING as UNSENT
+from bridge.store.tables import data_key, destruction, erasure, inbound, intake, outbox, page, timer
+
+SPOKEN = ("m.room.encrypted", "m.room.message")
+WAITING = [state.value for state in PageState if state.waiting]
+Place = tuple[datetime, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """An event that must go from a room."""
+
+    id: int
+    destruction: str
+    room: RoomId
+    event: EventId
+    redaction: EventId | None = None
+
+
+async def classes_alive(connection: AsyncConnection) -> list[RetentionClassId]:
+    """The classes of pages that still have content."""
+    query = select(page.c.retention).where(page.c.destroyed_at.is_(None)).distinct()
+    return [RetentionClassId(name) for name in (await connection.execute(query)).scalars()]
+
+
+async def lives(
+    connection: AsyncConnection,
+    retention: RetentionClassId,
+    opened_before: datetime,
+    *,
+    after: Place | None = None,
+    limit: int,
+) -> list[Life]:
+    """Pages of a class that still have content and were opened before a moment, the oldest first."""
+    query = (
+        select(page, intake.c.caller_mac)
+        .join(intake, intake.c.id == page.c.intake)
+        .where(
+            page.c.retention == retention,
+            page.c.destroyed_at.is_(None),
+            page.c.opened_at <= opened_before,
+        )
+        .order_by(page.c.opened_at, page.c.id)
+        .limit(limit)
+    )
+    if after is not None:
+        opened, last = after
+        query = query.where(
+            or_(page.c.opened_at > opened, and_(page.c.opened_at == opened, page.c.id > last))
+        )
+    rows = (await connection.execute(query)).all()
+    rooms: defaultdict[str, set[RoomId]] = defaultdict(set)
+    places = select(outbox.c.page, outbox.c.room).where(
+        outbox.c.page.in_([row.id for row in rows]), outbox.c.room.is_not(None)
+    )
+    for place in (await connection.execute(places.distinct())).all():
+        rooms[place.page].add(RoomId(place.room))
+    return [
+        Life(
+            page=PageId(row.id),
+            role=RoleId(row.role),
+            retention=RetentionClassId(row.retention),
+            arrived=row.opened_at,
+            accepted=row.accepted_at,
+            closed=row.closed_at,
+            rooms=frozenset(rooms[row.id]),
+            caller=row.caller_mac,
+        )
+        for row in rows
+    ]
+
+
+async def keys_of(connection: AsyncConnection, pages: Sequence[PageId]) -> list[str]:
+    """The data keys of these pages' content."""
+    query = select(intake.c.data_key).where(_belongs_to(pages), intake.c.state != "destroyed")
+    return list((await connection.execute(query)).scalars())
+
+
+async def destroy_pages(
+    connection: AsyncConnection, keys: KeyRing, ends: Sequence[tuple[Life, str]], now: datetime
+) -> int:
+    """Destroy the content of pages here, and note what must go from their rooms. Returns how many day keys went."""
+    pages = [life.page for life, _ in ends]
+    await connection.execute(delete(timer).where(timer.c.page.in_(pages)))
+    await connection.execute(
+        update(page)
+        .where(page.c.id.in_(pages), page.c.state.in_(WAITING))
+        .values(state=PageState.EXPIRED.value)
+    )
+    await connection.execute(update(page).where(page.c.id.in_(pages)).values(destroyed_at=now))
+    ids = {life.page: uuid4().hex for life, _ in ends}
+    facts = [
+        {
+            "id": ids[life.page],
+            "facts": {"page": life.page, "class": life.retention, "why": why},
+            "at": now,
+        }
+        for life, why in ends
+    ]
+    await connection.execute(insert(destruction), facts)
+    sent = select(outbox.c.page, outbox.c.room, outbox.c.event).where(
+        outbox.c.page.in_(pages), outbox.c.event.is_not(None)
+    )
+    rows = (await connection.execute(sent)).all()
+    await note_erasures(connection, [(ids[row.page], row.room, row.event) for row in rows])
+    of_event = {row.event: row.page for row in rows}
+    answers = select(inbound.c.event_id, inbound.c.room_id, inbound.c.about).where(
+        inbound.c.about.in_(list(of_event)), inbound.c.state != "destroyed"
+    )
+    said = (await connection.execute(answers)).all()
+    await note_erasures(connection, [(ids[of_event[row.about]], row.room_id, row.event_id) for row in said])
+    await _forget_words(connection, [row.event_id for row in said])
+    await connection.execute(
+        update(outbox).where(outbox.c.page.in_(pages)).values(sealed=None, wire_content=None)
+    )
+    await connection.execute(
+        update(outbox)
+        .where(outbox.c.page.in_(pages), outbox.c.state.in_(UNSENT))
+        .values(state="failed", error="its content was destroyed")
+    )
+    # An event that several pages share goes with the last of them.
+    alive = exists().where(
+        page.c.destroyed_at.is_(None), or_(page.c.intake == intake.c.id, page.c.id == intake.c.page)
+    )
+    query = select(intake.c.id, intake.c.data_key).where(
+        _belongs_to(pages), intake.c.state != "destroyed", ~alive
+    )
+    events = (await connection.execute(query)).all()
+    return await _destroy_intakes(connection, keys, events, now)
+
+
+async def destroy_loose(
+    connection: AsyncConnection, keys: KeyRing, before: datetime, why: str, now: datetime, *, limit: int
+) -> int:
+    """Destroy what belongs to no page and is older than `before`. Returns how many things it was."""
+    identifier = uuid4().hex
+    said = await _old_words(connection, before, limit)
+    ours = await _old_notices(connection, before, limit)
+    unread = await _old_requests(connection, before, limit)
+    count = len(said) + len(ours) + len(unread)
+    if count == 0:
+        return 0
+    facts = {"page": None, "class": "operations", "why": why}
+    await connection.execute(insert(destruction).values(id=identifier, facts=facts, at=now))
+    places = [(identifier, row.room_id, row.event_id) for row in said]
+    places += [(identifier, row.room, row.event) for row in ours if row.event]
+    await note_erasures(connection, places)
+    await _forget_words(connection, [row.event_id for row in said])
+    await connection.execute(delete(outbox).where(outbox.c.id.in_([row.id for row in ours])))
+    await _destroy_intakes(connection, keys, unread, now)
+    used = select(intake.c.data_key).where(intake.c.state != "destroyed")
+    used_too = select(outbox.c.data_key).where(outbox.c.data_key.is_not(None), outbox.c.state.in_(UNSENT))
+    query = select(data_key.c.id).where(
+        data_key.c.id.in_([row.data_key for row in ours if row.data_key]),
+        data_key.c.id.not_in(used.where(intake.c.data_key == data_key.c.id)),
+        data_key.c.id.not_in(used_too.where(outbox.c.data_key == data_key.c.id)),
+    )
+    await keys.destroy(connection, list((await connection.execute(query)).scalars()), now.date().isoformat())
+    return count
+
+
+async def note_erasures(connection: AsyncConnection, places: Iterable[tuple[str, str, str]]) -> None:
+    """Events that must go from their rooms, for a destruction; each once."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    rows = [
+        {"destruction": identifier, "room": room, "event": event, "state": "todo"}
+        for identifier, room, event in places
+    ]
+    if rows:
+        statement = dialect.insert(erasure).on_conflict_do_nothing(index_elements=["event"])
+        await connection.execute(statement, rows)
+
+
+async def waiting_erasures(connection: AsyncConnection, limit: int) -> list[Erasure]:
+    """Events that are not redacted yet."""
+    query = select(erasure).where(erasure.c.state == "todo").order_by(erasure.c.id).limit(limit)
+    return [_erasure(row) for row in (await connection.execute(query)).all()]
+
+
+async def settle_erasure(
+    connection: AsyncConnection, erasure_id: int, state: str, redaction: EventId | None = None
+) -> None:
+    """The event was redacted, or it turned out what is left of it."""
+    values: dict[str, Any] = {"state": state}
+    if redaction is not None:
+        values["redaction"] = redaction
+    await connection.execute(update(erasure).where(erasure.c.id == erasure_id).values(**values))
+
+
+async def unproved(connection: AsyncConnection, limit: int) -> list[tuple[str, dict[str, Any], datetime]]:
+    """Destructions whose events are all redacted, and that have no certificate yet."""
+    waiting = exists().where(erasure.c.destruction == destruction.c.id, erasure.c.state == "todo")
+    query = select(destruction).where(destruction.c.certificate.is_(None), ~waiting)
+    rows = (await connection.execute(query.order_by(destruction.c.at).limit(limit))).all()
+    return [(row.id, row.facts, row.at) for row in rows]
+
+
+async def erasures_of(connection: AsyncConnection, destructions: Sequence[str]) -> dict[str, list[Erasure]]:
+    """The events of destructions."""
+    query = select(erasure).where(erasure.c.destruction.in_(destructions)).order_by(erasure.c.id)
+    found: dict[str, list[Erasure]] = {identifier: [] for identifier in destructions}
+    for row in (await connection.execute(query)).all():
+        found[row.destruction].append(_erasure(row))
+    return found
+
+
+async def certify(connection: AsyncConnection, identifier: str, certificate: str) -> None:
+    """Keep a certificate; the events that it names are proved."""
+    await connection.execute(
+        update(destruction).where(destruction.c.id == identifier).values(certificate=certificate)
+    )
+
+
+async def certificates(connection: AsyncConnection, page_id: PageId | None = None) -> list[str]:
+    """All certificates, or those of a page."""
+    query = select(destruction.c.certificate).where(destruction.c.certificate.is_not(None))
+    if page_id is not None:
+        query = query.where(destruction.c.facts["page"].as_string() == page_id)
+    return list((await connection.execute(query.order_by(destruction.c.at))).scalars())
+
+
+async def oldest_alive(connection: AsyncConnection, room: RoomId) -> EventId | None:
+    """The oldest event of a room that must not go yet: everything before it may be purged."""
+    gone = exists().where(erasure.c.event == outbox.c.event)
+    ours = (
+        select(outbox.c.event, outbox.c.sent_at)
+        .where(outbox.c.room == room, outbox.c.event.is_not(None), ~gone)
+        .order_by(outbox.c.sent_at)
+        .limit(1)
+    )
+    theirs = (
+        select(inbound.c.event_id, inbound.c.sent_at)
+        .where(inbound.c.room_id == room, inbound.c.state != "destroyed")
+        .order_by(inbound.c.sent_at)
+        .limit(1)
+    )
+    found = [(await connection.execute(query)).one_or_none() for query in (ours, theirs)]
+    alive = [(row[1], row[0]) for row in found if row is not None and row[1] is not None]
+    return EventId(min(alive)[1]) if alive else None
+
+
+def _belongs_to(pages: Sequence[PageId]) -> Any:
+    opened = select(page.c.intake).where(page.c.id.in_(pages))
+    return or_(intake.c.id.in_(opened), intake.c.page.in_(pages))
+
+
+async def _destroy_intakes(
+    connection: AsyncConnection, keys: KeyRing, rows: Sequence[Any], now: datetime
+) -> int:
+    events = [row.id for row in rows]
+    await connection.execute(
+        update(intake).where(intake.c.id.in_(events)).values(state="destroyed", sealed=b"")
+    )
+    return await keys.destroy(connection, [row.data_key for row in rows], now.date().isoformat())
+
+
+async def _forget_words(connection: AsyncConnection, events: Sequence[str]) -> None:
+    await connection.execute(
+        update(inbound).where(inbound.c.event_id.in_(events)).values(state="destroyed", content={})
+    )
+
+
+async def _old_words(connection: AsyncConnection, before: datetime, limit: int) -> Sequence[Any]:
+    """What people wrote beside any page that still lives, and reactions, which go without a word."""
+    about_alive = exists().where(
+        outbox.c.event == inbound.c.about, page.c.id == outbox.c.page, page.c.destroyed_at.is_(None)
+    )
+    query = select(inbound.c.event_id, inbound.c.room_id).where(
+        inbound.c.state.not_in(("destroyed", "todo")), inbound.c.received_at <= before, ~about_alive
+    )
+    return (await connection.execute(query.order_by(inbound.c.received_at).limit(limit))).all()
+
+
+async def _old_notices(connection: AsyncConnection, before: datetime, limit: int) -> Sequence[Any]:
+    query = select(outbox.c.id, outbox.c.room, outbox.c.event, outbox.c.data_key).where(
+        outbox.c.page.is_(None), outbox.c.created_at <= before, outbox.c.state.not_in(UNSENT)
+    )
+    return (await connection.execute(query.order_by(outbox.c.created_at).limit(limit))).all()
+
+
+async def _old_requests(connection: AsyncConnection, before: datetime, limit: int) -> Sequence[Any]:
+    query = select(intake.c.id, intake.c.data_key).where(
+        intake.c.state == "done",
+        intake.c.unreadable.is_not(None),
+        intake.c.received_at <= before,
+    )
+    return (await connection.execute(query.order_by(intake.c.received_at).limit(limit))).all()
+
+
+def _erasure(row: Any) -> Erasure:
+    redaction = EventId(row.redaction) if row.redaction else None
+    return Erasure(row.id, row.destruction, RoomId(row.room), EventId(row.event), redaction)

@@ -1,0 +1,223 @@
+"""The end of content in the database."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select
+
+from bridge.model.decision import Decision, Move
+from bridge.model.doors import Destination
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import (
+    ChannelId,
+    EventId,
+    IntakeId,
+    LadderId,
+    RetentionClassId,
+    RoleId,
+    RoomId,
+    RuleId,
+    TemplateId,
+)
+from bridge.model.page import PageState
+from bridge.model.phi import Phi
+from bridge.model.priority import Priority
+from bridge.policy.retention import Hold, HoldKind, Life
+from bridge.store import holds, matrix_inbox, outbox, pages, retention, tables
+from bridge.store.database import Database
+from bridge.store.inbox import IntakeStore
+from bridge.store.keys import KeyRing
+from bridge.store.outbox import Draft, Purpose
+from bridge.store.pages import Opening
+from bridge.vault import KeyDestroyedError
+from tests.store.conftest import NOW
+
+STANDARD = RetentionClassId("standard")
+HEART = RoleId("cardiology")
+ROOM = RoomId("!heart")
+LATER = NOW + timedelta(days=40)
+
+
+def event(key: str = "1") -> IntakeEvent:
+    return IntakeEvent(ChannelId("sms"), Phi(key), EventKind.TEXT, Phi("Bed 12"), caller=Phi("+15550007001"))
+
+
+async def open_page(database: Database, keys: KeyRing, inbox: IntakeStore, key: str = "1") -> Life:
+    """A page with a message that was sent."""
+    receipt = await inbox.accept(event(key))
+    decision = Decision(
+        RuleId("r"), HEART, Priority.URGENT, LadderId("l"), TemplateId("t"), STANDARD, (), "hash"
+    )
+    move = Move(0, None, (), HEART, NOW + timedelta(minutes=5))
+    page = pages.new_page(receipt.intake, decision, move, None, NOW)
+    async with database.write() as connection:
+        (row,) = [row for row in await inbox.waiting(connection, 10) if row.id == receipt.intake]
+        await keys.reclassify(connection, [(row.key, STANDARD)], NOW)
+        await pages.open_pages(connection, [Opening(page, decision, move)])
+        await inbox.mark_routed(connection, [receipt.intake])
+        draft = Draft(Destination(HEART), Purpose.PAGE, Phi(b"{}"), row.key, page=page.id)
+        await outbox.put(connection, [draft], NOW)
+        entry = await outbox.head(connection, keys, Destination(HEART))
+        assert entry is not None
+        await outbox.mark_sent(connection, [(entry.id, ROOM, EventId(f"${key}"))], NOW)
+    async with database.read() as connection:
+        found = await retention.lives(connection, STANDARD, NOW, limit=100)
+        return next(life for life in found if life.page == page.id)
+
+
+async def destroy(database: Database, keys: KeyRing, *lives: Life) -> None:
+    async with database.write() as connection:
+        await retention.destroy_pages(connection, keys, [(life, "its time is up") for life in lives], LATER)
+
+
+async def count(database: Database, table: str) -> int:
+    async with database.read() as connection:
+        query = select(func.count()).select_from(tables.metadata.tables[table])
+        return int((await connection.execute(query)).scalar_one())
+
+
+async def intake_of(database: Database, life: Life) -> IntakeId:
+    async with database.read() as connection:
+        return (await pages.get_page(connection, life.page)).intake
+
+
+async def test_what_decides_about_a_page_is_read_with_it(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    life = await open_page(database, keys, inbox)
+    assert (life.role, life.rooms, life.arrived) == (HEART, frozenset({ROOM}), NOW)
+    assert life.caller == keys.lookup("caller", Phi("+15550007001"))
+
+
+async def test_destroyed_content_does_not_open(database: Database, keys: KeyRing, inbox: IntakeStore) -> None:
+    life = await open_page(database, keys, inbox)
+    intake = await intake_of(database, life)
+    await destroy(database, keys, life)
+    async with database.read() as connection:
+        with pytest.raises(KeyDestroyedError):
+            await inbox.event_of(connection, intake)
+
+
+async def test_a_days_key_goes_with_its_last_page(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    one, other = [await open_page(database, keys, inbox, key) for key in ("1", "2")]
+    before = await count(database, "day_key")
+    await destroy(database, keys, one)
+    assert await count(database, "day_key") == before
+    await destroy(database, keys, other)
+    assert await count(database, "day_key") == before - 1
+    assert await count(database, "data_key") == 0
+
+
+async def test_rows_that_are_put_back_from_a_backup_do_not_open(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    life = await open_page(database, keys, inbox)
+    intake = await intake_of(database, life)
+    async with database.read() as connection:
+        stored = tables.intake.select().where(tables.intake.c.id == intake)
+        backup = dict((await connection.execute(stored)).one()._mapping)
+        wrapped = dict((await connection.execute(tables.data_key.select())).one()._mapping)
+    await destroy(database, keys, life)
+    async with database.write() as connection:
+        back = tables.intake.update().where(tables.intake.c.id == intake)
+        await connection.execute(back.values(state="done", sealed=backup["sealed"]))
+        with pytest.raises(KeyDestroyedError):
+            await inbox.event_of(connection, intake)
+        days = (await connection.execute(select(tables.day_key.c.id))).scalars().all()
+    assert wrapped["day_key"] not in days
+
+
+async def test_an_event_that_a_page_has_joined_goes_with_it(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    life = await open_page(database, keys, inbox)
+    again = await inbox.accept(event("2"))
+    async with database.write() as connection:
+        await pages.join_bundle(connection, life.page, again.intake, NOW)
+        await inbox.mark_routed(connection, [again.intake])
+    await destroy(database, keys, life)
+    assert await count(database, "data_key") == 0
+
+
+async def test_the_rooms_events_are_noted_with_what_answers_them(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    life = await open_page(database, keys, inbox)
+    reply = {
+        "event_id": "$reply",
+        "sender": "@okafor",
+        "type": "m.room.encrypted",
+        "content": {"m.relates_to": {"m.in_reply_to": {"event_id": "$1"}}},
+        "origin_server_ts": 0,
+    }
+    async with database.write() as connection:
+        await matrix_inbox.keep_events(
+            connection, ROOM, [reply, {**reply, "event_id": "$o", "content": {}}], NOW
+        )
+    await destroy(database, keys, life)
+    async with database.read() as connection:
+        noted = await retention.waiting_erasures(connection, 10)
+    assert [erasure.event for erasure in noted] == ["$1", "$reply"]
+
+
+async def test_a_page_that_nobody_took_ends(database: Database, keys: KeyRing, inbox: IntakeStore) -> None:
+    life = await open_page(database, keys, inbox)
+    await destroy(database, keys, life)
+    async with database.read() as connection:
+        assert (await pages.get_page(connection, life.page)).state is PageState.EXPIRED
+        assert await pages.next_due(connection) is None
+        assert await retention.lives(connection, STANDARD, LATER, limit=10) == []
+
+
+async def test_held_content_opens_after_the_rest_of_its_day_is_gone(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    held, other = [await open_page(database, keys, inbox, key) for key in ("1", "2")]
+    async with database.write() as connection:
+        await keys.hold(connection, await retention.keys_of(connection, [held.page]), "case")
+    days = await count(database, "day_key")
+    await destroy(database, keys, other)
+    assert await count(database, "day_key") == days - 1
+    async with database.read() as connection:
+        opened, _ = await inbox.event_of(connection, await intake_of(database, held))
+    assert opened.body == Phi("Bed 12")
+
+
+async def test_a_hold_is_in_force_until_it_is_lifted(database: Database, keys: KeyRing) -> None:
+    placed = Hold("case", HoldKind.ROLE, HEART, start=NOW)
+    async with database.write() as connection:
+        await holds.place(connection, keys, placed, reason=Phi("Court"), by="@counsel", now=NOW)
+        assert await holds.in_force(connection) == [placed]
+        assert await holds.lift(connection, "case", "@counsel", LATER)
+        assert await holds.in_force(connection) == []
+        assert not await holds.lift(connection, "case", "@counsel", LATER)
+
+
+async def test_what_belongs_to_no_page_goes_by_its_age(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    unread = await inbox.keep_unreadable(ChannelId("sms"), Phi(b"Bed 12"), "no JSON")
+    async with database.write() as connection:
+        await inbox.mark_routed(connection, [unread.intake])
+        assert (
+            await retention.destroy_loose(connection, keys, NOW - timedelta(1), "old", LATER, limit=10) == 0
+        )
+        assert await retention.destroy_loose(connection, keys, NOW, "old", LATER, limit=10) == 1
+        assert await retention.destroy_loose(connection, keys, NOW, "old", LATER, limit=10) == 0
+    assert await count(database, "data_key") == 0
+
+
+async def test_a_room_may_be_purged_up_to_the_oldest_event_that_lives(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    one = await open_page(database, keys, inbox, "1")
+    await open_page(database, keys, inbox, "2")
+    async with database.read() as connection:
+        assert await retention.oldest_alive(connection, ROOM) == "$1"
+    await destroy(database, keys, one)
+    async with database.read() as connection:
+        assert await retention.oldest_alive(connection, ROOM) == "$2"
