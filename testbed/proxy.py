@@ -1,7 +1,7 @@
 """A door before the homeserver that remembers what goes through it, and can refuse requests and lose answers."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -16,13 +16,14 @@ HOP_BY_HOP = ("Connection", "Keep-Alive", "Transfer-Encoding", "Content-Length")
 
 @dataclass(frozen=True)
 class Passed:
-    """A request, and the status that the homeserver answered it with; None before it has."""
+    """A request, and what the homeserver answered; nothing before it has."""
 
     method: str
     path: str
     query: str
     body: bytes
     status: int | None = None
+    answer: bytes = b""
 
     @property
     def is_send(self) -> bool:
@@ -71,7 +72,7 @@ class Proxy:
         self._session = aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=120))
         application = web.Application(client_max_size=2**26)
         application.router.add_route("*", "/{path:.*}", self._pass)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
+        self._runner = web.AppRunner(application, access_log=None, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -109,7 +110,7 @@ class Proxy:
                 content = await answer.read()
         except aiohttp.ClientError:
             return self._cut(request)
-        done = Passed(asked.method, asked.path, asked.query, asked.body, answer.status)
+        done = replace(asked, status=answer.status, answer=content)
         self.passed.append(done)
         if not await self.after(done):
             return self._cut(request)

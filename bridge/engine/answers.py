@@ -93,6 +93,10 @@ class Answers:
         said = await self._courier.read(raw) if destination is not None else None
         async with self._database.write() as connection:
             if said is not None and destination is not None:
+                if said.about and await outbox.is_awaited(connection, said.about, said.room, raw.received_at):
+                    # People can be quicker than the homeserver's answer to us.
+                    message = "what this is about may be a message whose sending is not answered yet"
+                    raise UnreadableError(message)
                 obey = self._obey_operations if destination == OPERATIONS else self._obey
                 await obey(connection, said, destination)
             await matrix_inbox.settle_event(connection, raw.seq, "done")

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, bindparam, func, insert, select, update
+from sqlalchemy import Row, bindparam, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.doors import Destination, Envelope
@@ -214,6 +214,20 @@ async def confirm(connection: AsyncConnection, transaction: str, event: EventId)
         .where(outbox.c.txn_id == transaction, outbox.c.state == "encrypted")
         .values(event=event)
     )
+
+
+async def is_awaited(connection: AsyncConnection, event: EventId, room: RoomId, since: datetime) -> bool:
+    """Whether an event is unknown, and may be the one that a message of then, whose sending is not answered, became."""
+    query = select(
+        ~exists().where(outbox.c.event == event)
+        & exists().where(
+            outbox.c.room == room,
+            outbox.c.state == "encrypted",
+            outbox.c.event.is_(None),
+            outbox.c.created_at <= since,
+        )
+    )
+    return bool((await connection.execute(query)).scalar_one())
 
 
 async def mark_failed(connection: AsyncConnection, entry: OutboxId, error: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import delete, select
@@ -20,6 +20,7 @@ from tests.store.conftest import NOW, OPERATOR_KEY
 HEART, BRAIN = Destination(RoleId("cardiology")), Destination(RoleId("neurology"))
 SOON = NOW + timedelta(seconds=5)
 SECRET = b'{"body": "Bed 12"}'
+ENVELOPE = Envelope(RoomId("!room"), "m.room.encrypted", '{"ciphertext": "…"}', "session")
 
 
 @pytest.fixture
@@ -41,10 +42,9 @@ async def head(database: Database, destination: Destination = HEART) -> Entry:
 
 
 async def send(database: Database, entry: Entry, event: str = "$event") -> None:
-    envelope = Envelope(RoomId("!room"), "m.room.encrypted", '{"ciphertext": "…"}', "session")
     async with database.write() as connection:
-        await outbox.keep_envelopes(connection, [(entry.id, envelope)])
-        await outbox.mark_sent(connection, [(entry.id, envelope.room, EventId(event))], NOW)
+        await outbox.keep_envelopes(connection, [(entry.id, ENVELOPE)])
+        await outbox.mark_sent(connection, [(entry.id, ENVELOPE.room, EventId(event))], NOW)
 
 
 async def row(database: Database, draft: Draft) -> dict[str, object]:
@@ -134,11 +134,10 @@ async def test_a_sealed_message_opens_under_no_other_transaction(database: Datab
 async def test_the_ciphertext_replaces_the_sealed_message(database: Database, key: Key) -> None:
     draft = page(key)
     await put(database, draft)
-    envelope = Envelope(RoomId("!room"), "m.room.encrypted", '{"ciphertext": "…"}', "session")
     async with database.write() as connection:
-        await outbox.keep_envelopes(connection, [((await head(database)).id, envelope)])
+        await outbox.keep_envelopes(connection, [((await head(database)).id, ENVELOPE)])
     entry = await head(database)
-    assert entry.envelope == envelope
+    assert entry.envelope == ENVELOPE
     assert entry.transaction == draft.transaction
     assert entry.content is None
     assert (await row(database, draft))["sealed"] is None
@@ -167,7 +166,7 @@ async def test_a_message_that_came_back_by_sync_is_known_to_be_sent(database: Da
     await put(database, draft)
     envelope = Envelope(RoomId("!room"), "m.room.encrypted", "{}", "session")
     async with database.write() as connection:
-        await outbox.keep_envelopes(connection, [((await head(database)).id, envelope)])
+        await outbox.keep_envelopes(connection, [((await head(database)).id, ENVELOPE)])
         await outbox.confirm(connection, draft.transaction, EventId("$event"))
         await outbox.confirm(connection, "somebody's else", EventId("$other"))
     assert (await head(database)).confirmed == "$event"
@@ -196,6 +195,27 @@ async def test_a_message_whose_key_is_destroyed_does_not_open(database: Database
     async with database.write() as connection:
         await connection.execute(delete(tables.data_key))
     assert (await head(database)).content is None
+
+
+async def test_an_event_is_awaited_while_a_message_of_its_room_has_no_answer(
+    database: Database, key: Key
+) -> None:
+    async def awaited(event: str = "$event", room: str = "!room", since: datetime = NOW) -> bool:
+        async with database.read() as connection:
+            return await outbox.is_awaited(connection, EventId(event), RoomId(room), since)
+
+    await put(database, page(key))
+    entry = await head(database)
+    assert not await awaited()
+    async with database.write() as connection:
+        await outbox.keep_envelopes(connection, [(entry.id, ENVELOPE)])
+    assert await awaited()
+    assert not await awaited(room="!other")
+    assert not await awaited(since=NOW - timedelta(seconds=1))
+    async with database.write() as connection:
+        await outbox.mark_sent(connection, [(entry.id, ENVELOPE.room, EventId("$event"))], NOW)
+    assert not await awaited()
+    assert not await awaited("$other")
 
 
 async def test_the_same_transaction_is_never_queued_twice(database: Database, key: Key) -> None:
