@@ -111,3 +111,49 @@ async def test_what_nobody_can_read_keeps_no_command_waiting(
     )
     await phone.say(page.room_id, "accept", in_reply_to=page.event_id)
     assert await accepted(phone, page) == f"Dr. {ward.people[0].title()}"
+
+
+async def test_a_key_that_somebody_passes_on_speaks_for_nobody(
+    hospital: Hospital, shift: Shift, ward: Ward
+) -> None:
+    phone = await shift.nio(ward.people[0])
+    page = await paged(hospital, phone, ward, "who takes bed 7?")
+    tablet = await shift.nio(ward.people[0], "tablet", signed=False)
+    await tablet.say(page.room_id, "good evening")
+    helper = await shift.nio(ward.people[1])
+    await helper.say(page.room_id, "good evening")
+
+    olm = tablet.client.olm
+    olm.create_outbound_group_session(page.room_id)
+    session = olm.outbound_group_sessions[page.room_id]
+    session.mark_as_shared()
+    made = next(inbound for inbound in olm.inbound_group_store if inbound.id == session.id)
+    phones_keys = phone.client.olm.account.identity_keys
+    passed_on = {
+        "algorithm": "m.megolm.v1.aes-sha2",
+        "room_id": page.room_id,
+        "session_id": session.id,
+        "session_key": made.export_session(0),
+        "sender_key": phones_keys["curve25519"],
+        "sender_claimed_ed25519_key": phones_keys["ed25519"],
+        "forwarding_curve25519_key_chain": [],
+    }
+    await send_olm(helper, hospital.bot, "m.forwarded_room_key", passed_on)
+    content = {"msgtype": "m.text", "body": "accept"}
+    claiming = olm.group_encrypt(page.room_id, {"type": "m.room.message", "content": content})
+    claiming["sender_key"] = phones_keys["curve25519"]
+    await put(tablet, page.room_id, "m.room.encrypted", claiming)
+
+    asked = await phone.say(page.room_id, "oncall")
+    await phone.wait_for(lambda: any(asked in str(message.content) for message in phone.messages))
+    assert "Accepted" not in (await phone.message("who takes bed 7?")).body
+
+
+async def send_olm(client: Clinician, bot: str, kind: str, content: dict[str, Any]) -> None:
+    """Send the bot's device something encrypted that nio would not."""
+    olm = client.client.olm
+    [device] = client.client.device_store.active_user_devices(bot)
+    encrypted = olm._olm_encrypt(olm.session_store.get(device.curve25519), device, kind, content)
+    path = f"/sendToDevice/m.room.encrypted/{client.device_id}-{kind}"
+    status, answer = await client.request("PUT", path, {"messages": {bot: {device.id: encrypted}}})
+    assert status == 200, answer
