@@ -8,9 +8,11 @@ from typing import Any
 from bridge.channels.channel import Channel, ChannelType, Surroundings
 from bridge.channels.kannel import KANNEL
 from bridge.channels.plivo import PLIVO
+from bridge.channels.snpp import SNPP
 from bridge.channels.telnyx import TELNYX
 from bridge.channels.twilio import TWILIO
 from bridge.channels.vonage import VONAGE
+from bridge.channels.wctp import WCTP
 from bridge.channels.webhook import WEBHOOK
 from bridge.config.problems import ConfigError, did_you_mean
 from bridge.config.validate import ChannelSection, validate_section
@@ -22,9 +24,11 @@ CHANNEL_TYPES: dict[str, ChannelType[Any]] = {
     for each in (
         KANNEL,
         PLIVO,
+        SNPP,
         TELNYX,
         TWILIO,
         VONAGE,
+        WCTP,
         WEBHOOK,
     )
 }

@@ -17,8 +17,9 @@ import structlog
 
 from bridge.config.values import Section
 from bridge.model.doors import Inbox
-from bridge.model.ids import ChannelId
+from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
+from bridge.model.progress import Progress
 
 log = structlog.get_logger(__name__)
 
@@ -86,18 +87,24 @@ async def _only_logged(channel: ChannelId, trouble: str | None) -> None:
     log.log(logging.WARNING if trouble else logging.INFO, "channel_state", channel=channel, trouble=trouble)
 
 
+async def _unknown(_: IntakeId) -> Progress | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What every channel is given.
 
     `public_url` is the address at which the sources reach this bridge, without a slash at its end. `now` is
     the bridge's one clock, in UTC. `tell` is for a channel that itself connects to its source: it is told when
-    that begins or ceases to be in trouble, in words without PHI, and None when it is well.
+    that begins or ceases to be in trouble, in words without PHI, and None when it is well. `progress` says how
+    far an event has come, and None of one that is not known.
     """
 
     inbox: Inbox
     now: Callable[[], datetime]
     public_url: str
+    progress: Callable[[IntakeId], Awaitable[Progress | None]] = _unknown
     tell: Callable[[ChannelId, str | None], Awaitable[None]] = _only_logged
 
 

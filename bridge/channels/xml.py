@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import ElementTree
@@ -15,7 +17,33 @@ def read_xml(document: Phi[bytes]) -> Element | None:
     A DOCTYPE may stand there, as in most of WCTP: it is passed over.
     """
     try:
-        root: Element = ElementTree.fromstring(document.reveal(), forbid_dtd=False)
+        root: Element = ElementTree.fromstring(_in_its_encoding(document.reveal()), forbid_dtd=False)
     except (ParseError, ValueError, LookupError):
         return None
     return root
+
+
+def _in_its_encoding(document: bytes) -> bytes | str:
+    """UTF-16 as text: senders declare UTF-8 above it, or leave out its mark, and expat believes them."""
+    encoding = next((each for mark, each in _MARKS.items() if document.startswith(mark)), None)
+    if encoding is None:
+        return document
+    return re.sub(r"^\s*<\?xml[^>]*\?>", "", document.decode(encoding).removeprefix("\ufeff"))
+
+
+_MARKS = {
+    b"\xff\xfe": "utf-16-le",
+    b"\xfe\xff": "utf-16-be",
+    b"<\0": "utf-16-le",
+    b"\0<": "utf-16-be",
+}
+
+
+def named(element: Element, name: str) -> Iterator[Element]:
+    """All that lie in an element and have this name, in whichever namespace."""
+    return (each for each in element.iter() if local_name(each) == name)
+
+
+def local_name(element: Element) -> str:
+    """An element's name without its namespace."""
+    return str(element.tag).rpartition("}")[2]

@@ -124,10 +124,10 @@ def test_its_page_names_every_setting_and_its_example_opens(name: str, inbox: Re
     around = Surroundings(inbox, wires.utc_now, wires.PUBLIC_URL)
     secrets = dict.fromkeys(re.findall(r"env:(\w+)", block), wires.WEBHOOK_SECRET)
     with patch.dict(os.environ, secrets):
-        open_channel(
+        made = open_channel(
             ChannelId(channel), ChannelSection(section["type"], source, ("channels", channel), ROOT), around
         )
-    assert f"/intake/{channel}" in page
+    assert not made.routes or f"/intake/{channel}" in page
 
 
 def test_its_addresses_lie_under_its_own_path(name: str, inbox: RememberingInbox) -> None:

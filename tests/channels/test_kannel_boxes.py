@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from bridge.model.phi import Phi
-from tests.channels.wire import KANNEL, KANNEL_SECRET, RememberingInbox, opened, running
+from tests.channels.wire import KANNEL, KANNEL_SECRET, RememberingInbox, free_port, opened, reachable, running
 
 FAKE_SMSC = Path("/usr/lib/kannel/test/fakesmsc")
 CONF = """
@@ -58,13 +57,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def free_ports() -> Iterator[int]:
-    while True:
-        with closing(socket.socket()) as found:
-            found.bind(("127.0.0.1", 0))
-            yield found.getsockname()[1]
-
-
 @asynccontextmanager
 async def program(*command: str | Path) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
@@ -78,22 +70,10 @@ async def program(*command: str | Path) -> AsyncIterator[asyncio.subprocess.Proc
         await process.wait()
 
 
-async def reachable(port: int) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.05)
-            else:
-                writer.close()
-                return
-
-
 @asynccontextmanager
 async def kannel(directory: Path, intake_port: int, url: str, recode: str) -> AsyncIterator[int]:
     """Kannel, ready for texts; yields the port of its fake SMSC."""
-    ports = dict(zip(PORTS, free_ports(), strict=False))
+    ports = {name: free_port() for name in PORTS}
     conf = directory / "kannel.conf"
     conf.write_text(CONF.format(**ports, url=url.format(port=intake_port), recode=recode, keyword="default"))
     async with program("/usr/sbin/bearerbox", conf):

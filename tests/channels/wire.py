@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
 import os
+import re
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import parse_qs, parse_qsl, quote, urlencode
+from xml.sax.saxutils import escape
 
 import aiohttp
 import jwt
@@ -47,7 +51,11 @@ TELNYX_NEXT_KEY = SigningKey(bytes(32))
 TELNYX_PUBLIC_KEY = base64.b64encode(bytes(TELNYX_KEY.verify_key)).decode()
 VONAGE_SECRET = "signaturesecretsignaturesecret32"
 NEXT_VONAGE_SECRET = "the signature secret that comes after it"
+WCTP_CODE = "wctp-code"
 SECRETS = {
+    "TEST_WCTP_CODE": WCTP_CODE,
+    "TEST_NEXT_WCTP_CODE": "wctp-code-that-comes-after-it",
+    "TEST_LAPWING_CODE": "f09cf4c0a547b183",
     "TEST_VONAGE_SECRET": VONAGE_SECRET,
     "TEST_NEXT_VONAGE_SECRET": NEXT_VONAGE_SECRET,
     "TEST_KANNEL_SECRET": KANNEL_SECRET,
@@ -72,6 +80,11 @@ PLIVO = """
 type: plivo
 auth_token: [env:TEST_AUTH_TOKEN, env:TEST_OLD_AUTH_TOKEN]
 """
+SNPP = """
+type: snpp
+port: PORT
+peers: [127.0.0.1, "::1"]
+"""
 TELNYX = f"""
 type: telnyx
 public_keys: [{TELNYX_PUBLIC_KEY}, {base64.b64encode(bytes(TELNYX_NEXT_KEY.verify_key)).decode()}]
@@ -80,6 +93,12 @@ VONAGE = """
 type: vonage
 secrets: [env:TEST_VONAGE_SECRET, env:TEST_NEXT_VONAGE_SECRET]
 sms_api_signature: sha256
+"""
+WCTP = """
+type: wctp
+senders:
+  desk: [env:TEST_WCTP_CODE, env:TEST_NEXT_WCTP_CODE]
+  silver-lapwing: env:TEST_LAPWING_CODE
 """
 WEBHOOK = """
 type: webhook
@@ -185,6 +204,42 @@ async def running(
         aiohttp.ClientSession() as session,
     ):
         yield Server(port, session, registry)
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+async def reachable(port: int) -> None:
+    """Wait until something listens there."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.005)
+            else:
+                writer.close()
+                return
+
+
+@asynccontextmanager
+async def listening(yaml: str, inbox: RememberingInbox) -> AsyncIterator[int]:
+    """Let a channel with a listener of its own listen; yields the port, which stands in its section as PORT."""
+    port = free_port()
+    channel = opened(yaml.replace("PORT", str(port)), inbox)
+    assert channel.serve is not None
+    serving = asyncio.ensure_future(channel.serve())
+    try:
+        await reachable(port)
+        yield port
+    finally:
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
 
 
 def twilio_headers(
@@ -300,6 +355,30 @@ def _kannel_request(query: str) -> Request:
     )
 
 
+def _wctp_request(body: str) -> Request:
+    """A document with the security code put in; any other text is the payload of one that lacks its ids."""
+    if not body.startswith("<"):
+        legal = re.sub("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", body)
+        body = f"{WCTP_HEAD}<wctp-Payload><wctp-Alphanumeric>{escape(legal)}</wctp-Alphanumeric></wctp-Payload>{WCTP_TAIL}"
+    body = body.replace('senderID="desk"', f'senderID="desk" securityCode="{WCTP_CODE}"')
+    return Request("/intake/door", CIMultiDict(), Phi(body.encode()))
+
+
+def wctp_status(reply: Reply) -> int:
+    """What WCTP's own code is in HTTP."""
+    code = re.search(r'errorCode="(\d)(\d\d)"', reply.text)
+    if code is None:
+        return reply.status
+    return {"3": 400, "4": 403, "6": 503}[code[1]]
+
+
+WCTP_HEAD = (
+    '<?xml version="1.0"?>\n<!DOCTYPE wctp-Operation SYSTEM "http://dtd.wctp.org/wctp-dtd-v1r3.dtd">\n'
+    '<wctp-Operation wctpVersion="wctp-dtd-v1r3"><wctp-SubmitRequest>'
+    '<wctp-SubmitHeader><wctp-Originator senderID="desk"/></wctp-SubmitHeader>'
+)
+WCTP_TAIL = "</wctp-SubmitRequest></wctp-Operation>"
+
 WIRES = {
     "kannel": Wire(
         KANNEL,
@@ -369,6 +448,15 @@ WIRES = {
             }
         ),
     ),
+    "wctp": Wire(
+        WCTP,
+        _wctp_request,
+        f'{WCTP_HEAD}<wctp-MessageControl messageID="id-{CANARY}" transactionID="{CANARY}" '
+        f'sendResponsesToID="{CANARY}"/><wctp-Recipient recipientID="{CANARY}"/>'
+        f"<wctp-Payload><wctp-MCR><wctp-MessageText>{CANARY}</wctp-MessageText>"
+        f"<wctp-Choice>{CANARY}</wctp-Choice></wctp-MCR></wctp-Payload>{WCTP_TAIL}",
+        status=wctp_status,
+    ),
     "webhook": Wire(
         WEBHOOK,
         _webhook_request,
@@ -387,5 +475,5 @@ WIRES = {
     ),
 }
 # Channels with a listener or a connection of their own: they have no requests to walk over.
-LISTENERS: dict[str, str] = {}
+LISTENERS = {"snpp": SNPP.replace("PORT", "444")}
 SECTIONS = {**{name: each.section for name, each in WIRES.items()}, **LISTENERS}

@@ -1,0 +1,98 @@
+"""What channels with a listener of their own share: who may connect, how many, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Annotated
+
+import structlog
+from pydantic import Field, IPvAnyNetwork
+
+from bridge.channels.settings import is_peer
+from bridge.config.values import NumberSetting, Section, Setting, one_or_more
+from bridge.model.ids import ChannelId
+
+MAX_LINE = 8 * 1024  # bytes
+MAX_CONNECTIONS = 64
+SESSION_SECONDS = 300.0  # for all of a connection
+
+log = structlog.get_logger(__name__)
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class ListenerSettings(Section):
+    """Where a channel listens, and to whom."""
+
+    host: Setting = Field(
+        default="127.0.0.1", description="The address to listen on; in a container, 0.0.0.0."
+    )
+    port: NumberSetting = Field(description="The port to listen on.")
+    peers: Annotated[tuple[IPvAnyNetwork, ...], one_or_more, Field(min_length=1)] = Field(
+        description="The networks that may connect, such as 10.1.2.3 or 10.1.2.0/24."
+    )
+
+
+async def serve_lines(
+    channel: ChannelId,
+    settings: ListenerSettings,
+    talk: Talk,
+    *,
+    refused: bytes,
+    full: bytes,
+    max_connections: int = MAX_CONNECTIONS,
+    session_seconds: float = SESSION_SECONDS,
+) -> None:
+    """Listen until cancelled, and talk to each peer that connects.
+
+    `refused` and `full` are what others, and those over the bound, are told. Raises `OSError` if the address
+    can't be listened on.
+    """
+    running: set[asyncio.Task[None]] = set()
+    async with asyncio.TaskGroup() as talks:
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            peername = writer.get_extra_info("peername") or ("",)
+            if not is_peer(peername[0], settings.peers):
+                _turn_away(channel, writer, refused, "unknown_peer")
+            elif len(running) >= max_connections:
+                _turn_away(channel, writer, full, "too_many_connections")
+            else:
+                task = talks.create_task(_bounded(channel, talk, reader, writer, session_seconds))
+                running.add(task)
+                task.add_done_callback(running.discard)
+
+        server = await asyncio.start_server(connected, settings.host, settings.port, limit=MAX_LINE)
+        async with server:
+            log.info("channel_listens", channel=channel, port=settings.port)
+            await server.serve_forever()
+
+
+def _turn_away(channel: ChannelId, writer: asyncio.StreamWriter, said: bytes, outcome: str) -> None:
+    log.info("connection_refused", channel=channel, outcome=outcome)
+    writer.write(said)
+    writer.close()
+
+
+async def _bounded(
+    channel: ChannelId, talk: Talk, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float
+) -> None:
+    """Talk within the time there is. A failure is logged by its place alone: its text may hold content."""
+    try:
+        async with asyncio.timeout(seconds):
+            await talk(reader, writer)
+            writer.close()
+            await writer.wait_closed()
+    except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
+        pass  # the other side is gone, or never came to an end
+    except Exception as error:  # noqa: BLE001 - one connection's failure is not the next one's
+        at = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+        log.error(  # noqa: TRY400 - without the error's own words
+            "connection_failed", channel=channel, error=type(error).__name__, at=at
+        )
+    finally:
+        with suppress(Exception):
+            writer.transport.abort()

@@ -1,0 +1,229 @@
+"""Pages over WCTP, the Wireless Communications Transfer Protocol, 1.0 to 1.3: XML by HTTP.
+
+How to set it up, and what of it is taken: docs/channels/wctp.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from xml.etree.ElementTree import Element
+from xml.sax.saxutils import escape, quoteattr
+
+from pydantic import Field
+
+from bridge.channels.channel import (
+    Answer,
+    Channel,
+    ChannelType,
+    Handler,
+    Request,
+    Route,
+    Surroundings,
+    intake_path,
+)
+from bridge.channels.settings import Secrets, is_one_of
+from bridge.channels.xml import local_name, named, read_xml
+from bridge.config.values import Section
+from bridge.model.errors import StoreUnavailableError
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import ChannelId, IntakeId
+from bridge.model.phi import Phi
+from bridge.model.priority import Priority
+
+PRIORITIES = {"HIGH": Priority.URGENT, "LOW": Priority.ROUTINE}
+NOTIFICATIONS = ("notifyWhenQueued", "notifyWhenDelivered", "notifyWhenRead")
+
+
+class WctpSettings(Section):
+    """A door for systems that page over WCTP, such as an answering service's."""
+
+    senders: Mapping[str, Secrets] = Field(
+        min_length=1,
+        description="Who may page: each senderID with its securityCode, or several while it is being rotated.",
+    )
+
+
+def build(channel: ChannelId, settings: WctpSettings, around: Surroundings) -> Channel:
+    """A channel that takes WCTP. Raises `SecretUnreadableError`."""
+    path = intake_path(channel)
+    return Channel(channel, WCTP.name, (Route("POST", path, _handler(channel, settings, around)),))
+
+
+WCTP = ChannelType("wctp", WctpSettings, build)
+
+
+def _handler(channel: ChannelId, settings: WctpSettings, around: Surroundings) -> Handler:
+    senders = {name: [one.read_text() for one in codes] for name, codes in settings.senders.items()}
+
+    async def take(request: Request) -> Answer:
+        root = read_xml(request.body)
+        if root is None:
+            return _failure(301, "Cannot parse input", outcome="malformed_xml")
+        operation = next(iter(root), None)
+        name = "" if operation is None else local_name(operation)
+        version = _version(root)
+        if operation is None or name not in _HEADERS:
+            if name == "wctp-VersionQuery":
+                return Answer("answered", 200, _version_response(around.now()), "text/xml")
+            if operation is not None and name == "wctp-ClientQuery":
+                return await _status(around, operation, version)
+            return _failure(300, "Operation not supported", version)
+        originator = _first(operation, "wctp-Originator")
+        codes = senders.get(originator.get("senderID", ""))
+        if codes is None:
+            return _failure(401, "Invalid senderID", version)
+        if not is_one_of(codes, originator.get("securityCode", "")):
+            return _failure(402, "Invalid security code", version)
+        return await _submitted(around, channel, request, operation, version)
+
+    return take
+
+
+# The operations that page, each with its header.
+_HEADERS = {"wctp-SubmitRequest": "wctp-SubmitHeader", "wctp-MessageReply": "wctp-ResponseHeader"}
+
+
+async def _submitted(
+    around: Surroundings, channel: ChannelId, request: Request, operation: Element, version: str
+) -> Answer:
+    event = _event(channel, operation)
+    try:
+        if event is None:
+            await around.inbox.keep_unreadable(channel, request.body, "a WCTP message lacks what it needs")
+            text = "messageID, recipientID and a payload are needed"
+            return _failure(302, text, version, outcome="unreadable_but_kept")
+        receipt = await around.inbox.accept(event)
+    except StoreUnavailableError:
+        return _failure(600, "Try again later", version, outcome="store_unavailable")
+    outcome = "duplicate" if receipt.duplicate else "accepted"
+    success = (
+        f'<wctp-Success successCode="200" successText="Message accepted">{receipt.intake}</wctp-Success>'
+    )
+    return Answer(outcome, 200, _document("wctp-Confirmation", success, version), "text/xml")
+
+
+def _event(channel: ChannelId, operation: Element) -> IntakeEvent | None:
+    """The page that an operation asks for, or None if it lacks what a page needs.
+
+    Real clients put the header's elements in any order, so that each is looked for wherever it stands.
+    """
+    sender = _first(operation, "wctp-Originator").get("senderID", "")
+    control = _first(operation, "wctp-MessageControl")
+    recipient = _first(operation, "wctp-Recipient").get("recipientID", "")
+    message = control.get("messageID", "")
+    payload = next(named(operation, "wctp-Payload"), None)
+    if not message or not recipient or payload is None:
+        return None
+    header = _first(operation, _HEADERS[local_name(operation)])
+    wanted = [name for name in NOTIFICATIONS if control.get(name, "").lower() == "true"]
+    said = {
+        "sender": sender,
+        "message_id": message,
+        "in_reply_to": header.get("responseToMessageID"),
+        "transaction_id": control.get("transactionID"),
+        "responses_to": control.get("sendResponsesToID"),
+        "notify_when": " ".join(name.removeprefix("notifyWhen").lower() for name in wanted),
+        "choices": "\n".join(_choices(payload)),
+        "data": _text(payload, "wctp-TransparentData"),
+    }
+    return IntakeEvent(
+        channel=channel,
+        key=Phi(json.dumps([sender, message])),
+        kind=EventKind.PAGE,
+        body=Phi(_body(payload)),
+        recipient=Phi(recipient),
+        priority=PRIORITIES.get(control.get("deliveryPriority", "").upper()),
+        occurred_at=_moment(header.get("submitTimestamp") or header.get("responseTimestamp") or ""),
+        attributes={name: Phi(value) for name, value in said.items() if value},
+    )
+
+
+def _body(payload: Element) -> str:
+    text = _text(payload, "wctp-Alphanumeric") or _text(payload, "wctp-MessageText")
+    return "\n".join([text, *(f"• {choice}" for choice in _choices(payload))])
+
+
+def _choices(payload: Element) -> list[str]:
+    """What a message offers as answers: of a pair, the one that is shown."""
+    return [
+        choice
+        for name in ("wctp-Choice", "wctp-SendChoice")
+        for each in named(payload, name)
+        if (choice := _said(each))
+    ]
+
+
+def _text(payload: Element, name: str) -> str:
+    return "\n".join(_said(each) for each in named(payload, name))
+
+
+def _said(element: Element) -> str:
+    return "".join(element.itertext()).strip()
+
+
+def _first(element: Element, name: str) -> Element:
+    """The first of this name, or an empty one."""
+    return next(named(element, name), Element(name))
+
+
+def _moment(written: str) -> datetime | None:
+    """A time as WCTP writes it: in UTC, though it does not say so."""
+    try:
+        moment = datetime.fromisoformat(written)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+async def _status(around: Surroundings, query: Element, version: str) -> Answer:
+    """How far a message has come. Its tracking number is the id in its confirmation, which nobody can guess."""
+    progress = await around.progress(IntakeId(query.get("trackingNumber", "")))
+    if progress is None:
+        return Answer(
+            "answered", 200, _document("wctp-ClientQueryResponse", "<wctp-NoMessages/>", version), "text/xml"
+        )
+    sender, recipient = (quoteattr(query.get(name, "")) for name in ("senderID", "recipientID"))
+    # A status comes from whom the message went to.
+    message = (
+        "<wctp-ClientMessage><wctp-ClientStatusInfo><wctp-ClientResponseHeader>"
+        f"<wctp-Originator senderID={recipient}/><wctp-Recipient recipientID={sender}/>"
+        f'</wctp-ClientResponseHeader><wctp-Notification type="{progress.upper()}"/>'
+        "</wctp-ClientStatusInfo></wctp-ClientMessage>"
+    )
+    return Answer("answered", 200, _document("wctp-ClientQueryResponse", message, version), "text/xml")
+
+
+def _version_response(now: datetime) -> str:
+    supported = "".join(
+        f'<wctp-DTDSupport dtdName="wctp-dtd-v1r{minor}" supportType="Supported"/>' for minor in range(1, 4)
+    )
+    said = f'<wctp-VersionResponse responder="nightbell" dateTimeOfRsp="{now:%Y-%m-%dT%H:%M:%S}">'
+    return _operation(f"{said}{supported}</wctp-VersionResponse>", "wctp-dtd-v1r3")
+
+
+def _version(root: Element) -> str:
+    """The version to answer in: the sender's own, however it is written (1.3, WCTP-DTD-V1R3)."""
+    minor = re.search(r"1[.r]([1-3])", root.get("wctpVersion", "").lower())
+    return f"wctp-dtd-v1r{minor[1] if minor else 3}"
+
+
+def _failure(code: int, text: str, version: str = "wctp-dtd-v1r3", *, outcome: str | None = None) -> Answer:
+    """A refusal in the protocol's own words. They come with 200: many clients read no other answer."""
+    failure = f'<wctp-Failure errorCode="{code}" errorText="{escape(text)}">{escape(text)}</wctp-Failure>'
+    return Answer(
+        outcome or f"refused_{code}", 200, _document("wctp-Confirmation", failure, version), "text/xml"
+    )
+
+
+def _document(answer: str, content: str, version: str) -> str:
+    return _operation(f"<{answer}>{content}</{answer}>", version)
+
+
+def _operation(content: str, version: str) -> str:
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<wctp-Operation wctpVersion="{version}">{content}</wctp-Operation>\n'
+    )

@@ -1,0 +1,239 @@
+"""Pages from paging clients: Net::SNPP and HylaFAX's sendpage, and what a hand can type."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.channels import snpp, tcp
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.phi import Phi
+from bridge.model.priority import Priority
+from tests.channels.wire import SNPP, RememberingInbox, listening
+
+DIALOGS = (Path(__file__).parent / "captures" / "snpp_dialogs.txt").read_text()
+WITH_PASSWORD = f"{SNPP}secrets: env:TEST_KANNEL_SECRET\n"
+
+
+@pytest_asyncio.fixture
+async def port(inbox: RememberingInbox) -> AsyncIterator[int]:
+    async with listening(SNPP, inbox) as port:
+        yield port
+
+
+async def say(port: int, *lines: str | bytes, host: str = "127.0.0.1") -> list[str]:
+    """All that is answered to some lines, greeting and goodbye included."""
+    reader, writer = await asyncio.open_connection(host, port)
+    for line in lines:
+        writer.write((line.encode() if isinstance(line, str) else line) + b"\r\n")
+    try:
+        answered = await asyncio.wait_for(reader.read(), 5)
+    except ConnectionError:
+        answered = b""
+    writer.close()
+    return answered.decode().splitlines()
+
+
+def codes(answers: list[str]) -> str:
+    return " ".join(answer[:3] for answer in answers)
+
+
+async def run(*command: str) -> int:
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
+    return await asyncio.wait_for(process.wait(), 20)
+
+
+def only(inbox: RememberingInbox) -> IntakeEvent:
+    [event] = inbox.events
+    return event
+
+
+async def test_a_page_becomes_an_intake_event(port: int, inbox: RememberingInbox) -> None:
+    answers = await say(
+        port, "PAGE cardiology 1234", "CALL +1 555 000 1111", "LEVE 0", "MESS Call room 12", "SEND", "QUIT"
+    )
+    assert codes(answers) == "220 250 250 250 250 250 221"
+    assert only(inbox) == IntakeEvent(
+        channel=only(inbox).channel,
+        key=only(inbox).key,
+        kind=EventKind.PAGE,
+        body=Phi("Call room 12"),
+        caller=Phi("+15550001111"),
+        recipient=Phi("cardiology"),
+        priority=Priority.URGENT,
+    )
+
+
+@pytest.mark.parametrize("session", [0, 3, 4], ids=["Net::SNPP", "sendpage, numeric", "sendpage, text"])
+async def test_a_captured_dialog_gives_its_page(port: int, inbox: RememberingInbox, session: int) -> None:
+    lines = re.findall("C: '(.*)'", DIALOGS.split("--- session")[1:][session])
+    answers = await say(port, *lines, "QUIT")
+    assert "250 Page sent" in answers
+    bodies = {0: "Call Dr Smith x12 second line", 3: "", 4: "Subj\nCode blue room 12 — café"}
+    assert (only(inbox).recipient, only(inbox).body) == (Phi("5551234"), Phi(bodies[session]))
+
+
+@pytest.mark.skipif(
+    not Path("/usr/share/perl5/Net/SNPP.pm").exists(), reason="libnet-snpp-perl is not installed"
+)
+async def test_net_snpp_sends_pages(port: int, inbox: RememberingInbox) -> None:
+    script = """
+        my $snpp = Net::SNPP->new("127.0.0.1", Port => shift) or die;
+        $snpp->send(Pager => "5551234", Message => "Call Dr Smith", Alert => 1) or die $snpp->message;
+        $snpp->pager_id("cardiology") or die $snpp->message;
+        $snpp->data("line one\\n", ".dotted line\\n", "last\\n") or die $snpp->message;
+        $snpp->command("SEND")->response() == 2 or die $snpp->message;
+        $snpp->quit;
+    """
+    assert await run("perl", "-MNet::SNPP", "-e", script, str(port)) == 0
+    assert [(event.recipient, event.body) for event in inbox.events] == [
+        (Phi("5551234"), Phi("Call Dr Smith")),
+        (Phi("cardiology"), Phi("line one\n.dotted line\nlast")),
+    ]
+
+
+@pytest.mark.skipif(not Path("/usr/bin/sendpage").exists(), reason="hylafax-client is not installed")
+async def test_hylafax_sendpage_sends_pages(port: int, inbox: RememberingInbox) -> None:
+    command = ("sendpage", "-n", "-h", f"127.0.0.1:{port}", "-s", "Subj", "-p", "5551234", "Code blue — café")
+    assert await run(*command) == 0
+    assert (only(inbox).recipient, only(inbox).body) == (Phi("5551234"), Phi("Subj\nCode blue — café"))
+
+
+async def test_a_page_to_several_pagers_is_an_event_for_each(port: int, inbox: RememberingInbox) -> None:
+    await say(port, "PAGE one", "PAGE two", "MESS x", "SEND", "QUIT")
+    assert [event.recipient for event in inbox.events] == [Phi("one"), Phi("two")]
+
+
+async def test_a_message_of_several_lines_keeps_its_dots(port: int, inbox: RememberingInbox) -> None:
+    await say(port, "PAGE 1", "DATA", "one", "..two", "...", ".three", ".", "SEND", "QUIT")
+    assert only(inbox).body == Phi("one\n.two\n..\n.three")
+
+
+async def test_the_same_page_within_a_minute_is_taken_once(inbox: RememberingInbox) -> None:
+    async with listening(SNPP, inbox) as port:
+        for _ in range(2):
+            assert "250 Page sent" in await say(port, "PAGE 1", "MESS x", "SEND", "QUIT")
+    assert len(inbox.events) in (1, 2)  # 2 if a minute of the clock has just ended
+    assert len({event.key for event in inbox.events}) == len(inbox.events)
+
+
+async def test_commands_in_any_case_and_at_full_length_are_understood(
+    port: int, inbox: RememberingInbox
+) -> None:
+    await say(port, "pager 1", "Message hello", "send", "quit")
+    assert only(inbox).body == Phi("hello")
+
+
+async def test_latin_1_is_read(port: int, inbox: RememberingInbox) -> None:
+    await say(port, "PAGE 1", b"MESS caf\xe9", "SEND", "QUIT")
+    assert only(inbox).body == Phi("café")
+
+
+async def test_a_time_to_hold_until_is_told_and_not_waited_for(port: int, inbox: RememberingInbox) -> None:
+    await say(port, "PAGE 1", "HOLD 261124051210 +0000", "SEND", "QUIT")
+    assert only(inbox).attributes == {"hold": Phi("261124051210 +0000")}
+
+
+@pytest.mark.parametrize(
+    ("lines", "answered"),
+    [
+        (["SITE HELP NOTIFY"], "502"),
+        (["XYZZY"], "500"),
+        (["2WAY"], "550"),
+        (["SEND"], "503"),
+        (["PAGE"], "550"),
+        (["LEVE high"], "550"),
+        (["HOLD tomorrow"], "550"),
+        (["MESS one", "MESS two"], "250 503"),
+        (["MESS one", "DATA"], "250 503"),
+        (["PAGE 1", "RESE", "SEND"], "250 250 503"),
+        (["PAGE 1"] * 17, "250 " * 16 + "552"),
+        (["HELP"], "214"),
+        ([""], "500"),
+    ],
+)
+async def test_what_makes_no_page_gets_its_code(
+    port: int, inbox: RememberingInbox, lines: list[str], answered: str
+) -> None:
+    assert codes(await say(port, *lines, "QUIT")) == f"220 {answered} 221"
+    assert not inbox.events
+
+
+async def test_the_password_is_asked_for_where_there_is_one(inbox: RememberingInbox) -> None:
+    async with listening(WITH_PASSWORD, inbox) as port:
+        assert codes(await say(port, "PAGE 1", "LOGI desk wrong", "PAGE 1", "QUIT")) == "220 550 550 550 221"
+        answers = await say(port, "LOGI desk kannel-secret", "PAGE 1", "SEND", "RESE", "PAGE 2", "QUIT")
+        assert codes(answers) == "220 250 250 250 250 250 221"
+    assert len(inbox.events) == 1
+
+
+async def test_the_client_hears_that_the_database_is_away(port: int, inbox: RememberingInbox) -> None:
+    inbox.away = True
+    assert codes(await say(port, "PAGE 1", "SEND", "QUIT")) == "220 250 554 221"
+
+
+async def test_another_address_is_turned_away(inbox: RememberingInbox) -> None:
+    async with listening(SNPP.replace("127.0.0.1", "10.0.0.1"), inbox) as port:
+        assert codes(await say(port)) == "421"
+
+
+async def test_connections_over_the_bound_are_turned_away(
+    port: int, inbox: RememberingInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(tcp.MAX_CONNECTIONS)]
+    for reader, _ in waiting:
+        await reader.readline()
+    assert codes(await say(port)) == "421"
+    for _, writer in waiting:
+        writer.close()
+    await asyncio.sleep(0.05)
+    assert codes(await say(port, "QUIT")) == "220 221"
+
+
+async def test_a_silent_client_is_told_so(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snpp, "SILENT_SECONDS", 0.05)
+    assert codes(await say(port)) == "220 421"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"MESS " + b"x" * tcp.MAX_LINE],
+        ["DATA", *[b"x" * 4096] * 9],
+        ["XYZZY"] * snpp.MAX_MISTAKES,
+        ["HELP"] * snpp.MAX_COMMANDS,
+    ],
+    ids=["a long line", "a long message", "mistakes", "commands"],
+)
+async def test_who_goes_over_a_bound_is_sent_away(
+    port: int, inbox: RememberingInbox, lines: list[str | bytes]
+) -> None:
+    answers = await say(port, *lines)
+    assert not answers or answers[-1].startswith("421")
+    assert codes(await say(port, "QUIT")) == "220 221"
+
+
+words = st.sampled_from(["PAGE", "MESS", "DATA", "SEND", "LEVE", "HOLD", "LOGI", "RESE", "SITE", ".", ""])
+lines = st.binary(max_size=60).map(lambda raw: raw.replace(b"\n", b"")) | st.builds(
+    lambda word, rest: f"{word} {rest}".encode().replace(b"\n", b""),
+    words,
+    st.text(st.characters(codec="utf-8"), max_size=20),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(lines, max_size=9))
+async def test_no_conversation_breaks_the_desk(said: list[bytes]) -> None:
+    inbox = RememberingInbox()
+    async with listening(SNPP, inbox) as port:
+        answers = await say(port, *said, ".", "RESE", "PAGE 1", "MESS kept", "SEND", "QUIT")
+    assert all(re.match("[2345][0-9]{2} ", answer) for answer in answers)
+    assert answers[-1].startswith(("221", "421"))
+    assert answers[-1].startswith("421") or inbox.events[-1].body == Phi("kept")

@@ -1,0 +1,320 @@
+"""Pages of an answering service, over WCTP."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.channels.channel import Request, Surroundings
+from bridge.channels.wctp import WctpSettings, build
+from bridge.channels.xml import read_xml
+from bridge.config.values import SecretRef
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import ChannelId, IntakeId
+from bridge.model.phi import Phi
+from bridge.model.priority import Priority
+from bridge.model.progress import Progress
+from tests.channels.wire import (
+    PUBLIC_URL,
+    WCTP,
+    WCTP_CODE,
+    RememberingInbox,
+    Reply,
+    Server,
+    opened,
+    running,
+    utc_now,
+)
+
+CAPTURES = Path(__file__).parent / "captures"
+QUERY, REPLY, SUBMIT, VERSION = (
+    json.loads(line)["body"].encode("latin-1").decode()
+    for line in (CAPTURES / "php_wctp_posts.jsonl").read_text().splitlines()
+)
+DTDS = Path(__file__).parents[3] / "shared" / "captures" / "wctp" / "dtd"
+
+
+@pytest_asyncio.fixture
+async def server(inbox: RememberingInbox) -> AsyncIterator[Server]:
+    async with running(opened(WCTP, inbox)) as server:
+        yield server
+
+
+def submit(
+    payload: str = "<wctp-Alphanumeric>hello</wctp-Alphanumeric>",
+    *,
+    version: str = "wctp-dtd-v1r3",
+    sender: str = "desk",
+    code: str = WCTP_CODE,
+    control: str = 'messageID="1"',
+    recipient: str = "cardiology",
+    head: str = "",
+) -> str:
+    return (
+        f'{head}<wctp-Operation wctpVersion="{version}"><wctp-SubmitRequest><wctp-SubmitHeader>'
+        f'<wctp-Originator senderID="{sender}" securityCode="{code}"/><wctp-MessageControl {control}/>'
+        f'<wctp-Recipient recipientID="{recipient}"/></wctp-SubmitHeader>'
+        f"<wctp-Payload>{payload}</wctp-Payload></wctp-SubmitRequest></wctp-Operation>"
+    )
+
+
+def code(reply: Reply) -> str:
+    """The protocol's own code in an answer."""
+    assert reply.status == 200
+    assert read_xml(Phi(reply.text.encode())) is not None
+    return re.findall(r'(?:error|success)Code="(\d+)"', reply.text)[0]
+
+
+def only(inbox: RememberingInbox) -> IntakeEvent:
+    [event] = inbox.events
+    return event
+
+
+async def test_a_captured_request_becomes_an_intake_event(server: Server, inbox: RememberingInbox) -> None:
+    assert code(await server.post(SUBMIT)) == "200"
+    assert only(inbox) == IntakeEvent(
+        channel=only(inbox).channel,
+        key=Phi('["silver-lapwing", "94"]'),
+        kind=EventKind.PAGE,
+        body=Phi("Call Dr. Smith <ext 12> & café ☎\nReply 1"),
+        recipient=Phi("6145551234"),
+        occurred_at=datetime(2026, 11, 24, 4, tzinfo=UTC),
+        attributes={
+            "sender": Phi("silver-lapwing"),
+            "message_id": Phi("94"),
+            "responses_to": Phi("http://127.0.0.1:18098/wctp"),
+            "notify_when": Phi("delivered read"),
+        },
+    )
+
+
+async def test_a_captured_reply_becomes_an_event_once_its_sender_is_known(
+    server: Server, inbox: RememberingInbox
+) -> None:
+    assert code(await server.post(REPLY)) == "401"
+    known = REPLY.replace('senderID="6145551234"', f'senderID="desk" securityCode="{WCTP_CODE}"')
+    assert code(await server.post(known)) == "200"
+    assert (only(inbox).body, only(inbox).attributes["in_reply_to"]) == (Phi("1"), Phi("94"))
+
+
+async def test_a_captured_query_for_an_unknown_message_finds_none(server: Server) -> None:
+    reply = await server.post(QUERY)
+    assert "<wctp-ClientQueryResponse><wctp-NoMessages/></wctp-ClientQueryResponse>" in reply.text
+
+
+@pytest.mark.parametrize("progress", list(Progress))
+async def test_a_query_is_answered_with_how_far_its_message_has_come(
+    inbox: RememberingInbox, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def known(intake: IntakeId) -> Progress | None:
+        return progress if intake == "t1" else None
+
+    monkeypatch.setenv("TEST_WCTP_CODE", WCTP_CODE)
+    settings = WctpSettings(senders={"desk": (SecretRef("env", "TEST_WCTP_CODE"),)})
+    around = Surroundings(inbox, utc_now, PUBLIC_URL, progress=known)
+    async with running(build(ChannelId("door"), settings, around)) as server:
+        reply = await server.post(QUERY)
+    assert f'<wctp-Notification type="{progress.upper()}"/>' in reply.text
+    assert '<wctp-Originator senderID="r"/><wctp-Recipient recipientID="s"/>' in reply.text
+
+
+async def test_a_captured_version_query_is_answered(server: Server, inbox: RememberingInbox) -> None:
+    reply = await server.post(VERSION)
+    assert re.findall('dtdName="(.*?)"', reply.text) == ["wctp-dtd-v1r1", "wctp-dtd-v1r2", "wctp-dtd-v1r3"]
+    assert not inbox.events
+
+
+async def test_the_confirmation_of_a_repeated_message_is_the_same(
+    server: Server, inbox: RememberingInbox
+) -> None:
+    replies = [await server.post(SUBMIT) for _ in range(2)]
+    assert replies[0].text == replies[1].text
+    assert len(inbox.events) == 1
+
+
+async def test_the_same_message_id_of_another_sender_is_another_message(
+    server: Server, inbox: RememberingInbox
+) -> None:
+    await server.post(submit())
+    await server.post(submit(sender="silver-lapwing", code="f09cf4c0a547b183"))
+    assert len(inbox.events) == 2
+
+
+async def test_choices_stand_below_their_text(server: Server, inbox: RememberingInbox) -> None:
+    await server.post(
+        submit(
+            "<wctp-MCR><wctp-MessageText>Coming?</wctp-MessageText><wctp-Choice>Yes</wctp-Choice>"
+            "<wctp-ChoicePair><wctp-SendChoice>No</wctp-SendChoice><wctp-ReplyChoice>0</wctp-ReplyChoice>"
+            "</wctp-ChoicePair></wctp-MCR>"
+        )
+    )
+    assert only(inbox).body == Phi("Coming?\n• Yes\n• No")
+    assert only(inbox).attributes["choices"] == Phi("Yes\nNo")
+
+
+async def test_transparent_data_is_kept(server: Server, inbox: RememberingInbox) -> None:
+    await server.post(submit('<wctp-TransparentData encoding="base64">aGk=</wctp-TransparentData>'))
+    assert (only(inbox).body, only(inbox).attributes["data"]) == (Phi(""), Phi("aGk="))
+
+
+@pytest.mark.parametrize(
+    ("written", "priority"), [("HIGH", Priority.URGENT), ("NORMAL", None), ("low", Priority.ROUTINE)]
+)
+async def test_the_senders_priority_is_kept(
+    server: Server, inbox: RememberingInbox, written: str, priority: Priority | None
+) -> None:
+    await server.post(submit(control=f'messageID="1" deliveryPriority="{written}"'))
+    assert only(inbox).priority == priority
+
+
+@pytest.mark.parametrize(
+    ("written", "answered"),
+    [("1.3", "3"), ("wctp-dtd-v1r1", "1"), ("WCTP-DTD-V1R2", "2"), ("1.0", "3"), ("", "3"), ("☎", "3")],
+)
+async def test_each_way_to_write_the_version_is_understood(
+    server: Server, written: str, answered: str
+) -> None:
+    reply = await server.post(submit(version=written))
+    assert code(reply) == "200"
+    assert f'wctpVersion="wctp-dtd-v1r{answered}"' in reply.text
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
+@pytest.mark.parametrize(
+    "declared", ["", '<?xml version="1.0" encoding="{}"?>', '<?xml version="1.0" encoding="UTF-8"?>']
+)
+async def test_utf_16_is_read_whatever_it_declares(
+    server: Server, inbox: RememberingInbox, encoding: str, declared: str
+) -> None:
+    head = declared.format(encoding.removesuffix("-sig"))
+    document = submit("<wctp-Alphanumeric>עזרה 🚑</wctp-Alphanumeric>", head=head)
+    assert code(await server.post(document.encode(encoding))) == "200"
+    assert only(inbox).body == Phi("עזרה 🚑")
+
+
+async def test_latin_1_is_read(server: Server, inbox: RememberingInbox) -> None:
+    head = '<?xml version="1.0" encoding="ISO-8859-1"?>'
+    document = submit("<wctp-Alphanumeric>café</wctp-Alphanumeric>", head=head)
+    await server.post(document.encode("latin-1"))
+    assert only(inbox).body == Phi("café")
+
+
+async def test_a_namespace_does_not_matter(server: Server, inbox: RememberingInbox) -> None:
+    document = submit().replace(
+        "<wctp-Operation ", '<wctp-Operation xmlns="http://dtd.wctp.org/wctp-dtd-v1r3.xsd" '
+    )
+    assert code(await server.post(document)) == "200"
+
+
+@pytest.mark.parametrize(
+    ("document", "answered"),
+    [
+        ("", "301"),
+        ("hello", "301"),
+        ("<wctp-Operation>", "301"),
+        ("<wctp-Operation/>", "300"),
+        ("<wctp-Operation><wctp-PollForMessages/></wctp-Operation>", "300"),
+        (submit(sender="stranger"), "401"),
+        (submit(code="wrong"), "402"),
+        (submit(code=""), "402"),
+    ],
+)
+async def test_what_is_not_taken_is_refused_with_the_protocols_code(
+    server: Server, inbox: RememberingInbox, document: str, answered: str
+) -> None:
+    assert code(await server.post(document)) == answered
+    assert not inbox.events
+    assert not inbox.unreadable
+
+
+@pytest.mark.parametrize(
+    "document",
+    [submit(control=""), submit(recipient=""), submit().replace("wctp-Payload", "wctp-Nothing")],
+    ids=["no messageID", "no recipientID", "no payload"],
+)
+async def test_an_authentic_message_that_lacks_something_is_kept_and_refused(
+    server: Server, inbox: RememberingInbox, document: str
+) -> None:
+    assert code(await server.post(document)) == "302"
+    [(_, raw, _)] = inbox.unreadable
+    assert raw == Phi(document.encode())
+
+
+async def test_the_code_that_comes_next_is_taken(server: Server) -> None:
+    assert code(await server.post(submit(code="wctp-code-that-comes-after-it"))) == "200"
+
+
+async def test_the_database_away_is_a_temporary_failure(server: Server, inbox: RememberingInbox) -> None:
+    inbox.away = True
+    assert code(await server.post(SUBMIT)) == "600"
+
+
+BOMB = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "ha"}">' for n in range(12))
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        BOMB,
+        '<!ENTITY e11 SYSTEM "file:///etc/passwd">',
+        '<!ENTITY e11 SYSTEM "http://127.0.0.1:9/">',
+        '<!ENTITY % e11 SYSTEM "http://127.0.0.1:9/"> %e11;',
+    ],
+    ids=["a bomb", "a file", "an address", "a parameter"],
+)
+async def test_no_entity_is_expanded(server: Server, inbox: RememberingInbox, declared: str) -> None:
+    head = f"<!DOCTYPE wctp-Operation [{declared}]>"
+    assert code(await server.post(submit("<wctp-Alphanumeric>&e11;</wctp-Alphanumeric>", head=head))) == "301"
+    assert not inbox.events
+
+
+async def test_a_deep_document_is_no_burden(server: Server) -> None:
+    depth = 7000
+    assert code(await server.post(submit("<a>" * depth + "</a>" * depth))) == "200"
+
+
+@pytest.mark.skipif(not DTDS.is_dir(), reason="the DTDs are not here")
+@pytest.mark.parametrize("version", ["v1r1", "v1r2", "v1r3"])
+def test_the_elements_that_are_read_are_those_of_the_dtd(version: str) -> None:
+    text = (DTDS / f"wctp-dtd-{version}.dtd").read_text(errors="replace")
+    source = (Path(__file__).parents[2] / "bridge" / "channels" / "wctp.py").read_text()
+    declared = set(re.findall(r"<!ELEMENT\s+(wctp-[\w-]+)", text))
+    unknown = set(re.findall(r"wctp-[A-Z]\w+", source)) - declared
+    assert unknown <= ({"wctp-SendChoice", "wctp-Success"} if version == "v1r1" else set())
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\r"))
+
+
+@settings(max_examples=300)
+@given(
+    st.dictionaries(st.sampled_from(["messageID", "recipientID", "senderID", "securityCode"]), texts),
+    texts,
+    st.binary(max_size=20),
+    st.integers(0, 900),
+)
+async def test_no_document_breaks_the_door(values: dict[str, str], said: str, noise: bytes, at: int) -> None:
+    from xml.sax.saxutils import escape, quoteattr  # noqa: PLC0415
+
+    document = submit(f"<wctp-Alphanumeric>{escape(said)}</wctp-Alphanumeric>")
+    for name, value in values.items():
+        document = re.sub(
+            f'{name}="[^"]*"', lambda _, name=name, value=value: f"{name}={quoteattr(value)}", document
+        )  # type: ignore[misc]
+    body = document.encode()
+    for sent in (body, body[:at] + noise + body[at:], body[:at]):
+        inbox: Any = RememberingInbox()
+        [route] = opened(WCTP, inbox).routes
+        answer = await route.handle(Request(route.path, {}, Phi(sent)))
+        assert answer.status == 200
+        assert read_xml(Phi(answer.body.encode())) is not None
+        assert len(inbox.events) + len(inbox.unreadable) <= 1
