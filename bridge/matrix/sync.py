@@ -122,7 +122,8 @@ class Sync:
             async with self._database.read() as connection:
                 known = await matrix_inbox.known_events(connection, [event["event_id"] for event in chunk])
             gap.extend(event for event in chunk if EventId(event["event_id"]) not in known)
-            token = page.get("end") if chunk and not known else None
+            # A page may be empty though more lies behind it: what is hidden from us counts, too.
+            token = page.get("end") if not known and page.get("end") != token else None
         log.info("timeline_gap_filled", room=room, events=len(gap))
         return gap[::-1] + events
 

@@ -164,7 +164,6 @@ async def test_nothing_of_a_message_that_can_never_be_sent_is_kept(database: Dat
 async def test_a_message_that_came_back_by_sync_is_known_to_be_sent(database: Database, key: Key) -> None:
     draft = page(key)
     await put(database, draft)
-    envelope = Envelope(RoomId("!room"), "m.room.encrypted", "{}", "session")
     async with database.write() as connection:
         await outbox.keep_envelopes(connection, [((await head(database)).id, ENVELOPE)])
         await outbox.confirm(connection, draft.transaction, EventId("$event"))
