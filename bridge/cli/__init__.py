@@ -20,6 +20,8 @@ COMMANDS = {
     "identity": ("bridge.cli.identity", "Create, recover or show the bot's encryption identity."),
     "ledger": ("bridge.cli.ledger", "Show, export or verify the record of what happened."),
     "retention": ("bridge.cli.retention", "Show what will go, when and why, and the proof of what went."),
+    "hold": ("bridge.cli.hold", "Keep content from going: legal holds, and their export."),
+    "vault": ("bridge.cli.vault", "Show the vault's keys, or change the operator's key."),
     "health": ("bridge.cli.health", "Ask the running bridge how it is."),
 }
 

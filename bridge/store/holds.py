@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,16 @@ from bridge.model.phi import Phi
 from bridge.policy.retention import Hold, HoldKind
 from bridge.store.keys import KeyRing
 from bridge.store.tables import hold
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A hold, and how it came to be."""
+
+    hold: Hold
+    by: str
+    at: datetime
+    reason: Phi[str]
 
 
 async def place(
@@ -41,6 +52,17 @@ async def lift(connection: AsyncConnection, hold_id: str, by: str, now: datetime
         .values(lifted_by=by, lifted_at=now)
     )
     return ended.rowcount == 1
+
+
+async def placed(connection: AsyncConnection, keys: KeyRing) -> list[Placed]:
+    """The holds in force, with who placed them and why."""
+    query = select(hold).where(hold.c.lifted_at.is_(None)).order_by(hold.c.placed_at)
+    found = []
+    for row in (await connection.execute(query)).all():
+        key = await keys.key_of_hold(connection, row.id)
+        reason = key.open(row.sealed_reason, f"hold {row.id}").reveal().decode()
+        found.append(Placed(_hold(row), row.placed_by, row.placed_at, Phi(reason)))
+    return found
 
 
 async def in_force(connection: AsyncConnection) -> list[Hold]:

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.ids import RetentionClassId
 from bridge.model.phi import Phi
 from bridge.store.database import Database
-from bridge.store.tables import data_key, day_key, lasting_key, root_key
+from bridge.store.tables import data_key, day_key, hold, lasting_key, root_key
 from bridge.vault import Key, KeyDestroyedError, Vault, new_key
 
 HOLD_CLASS = RetentionClassId("hold")  # its "days" are the ids of holds
 INTAKE_CLASS = RetentionClassId("intake")  # until dispatch knows the class that the route gives
 # Keys that outlive every day: for finding values again, for the crypto store's pickles, for signing the ledger.
 LOOKUP, CRYPTO_STORE, LEDGER = LASTING = ("lookup", "crypto store", "ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class RootStatus:
+    """An operator's key, and how many keys it wraps."""
+
+    id: str
+    since: datetime
+    day_keys: int
+    lasting_keys: int
+    present: bool
 
 
 class KeyRing:
@@ -124,7 +136,10 @@ class KeyRing:
         days = list((await connection.execute(query)).scalars())
         await connection.execute(delete(data_key).where(data_key.c.id.in_(key_ids)))
         used = select(data_key.c.day_key).where(data_key.c.day_key.in_(days))
-        over = (day_key.c.day != today) & day_key.c.id.in_(days) & day_key.c.id.not_in(used)
+        # A hold's key opens its reason as well, as long as the hold is in force.
+        held = select(hold.c.id).where(hold.c.lifted_at.is_(None))
+        over = day_key.c.day.not_in([today]) & day_key.c.day.not_in(held)
+        over &= day_key.c.id.in_(days) & day_key.c.id.not_in(used)
         gone = (await connection.execute(delete(day_key).where(over))).rowcount
         for day in days:
             self._day_keys.pop(day, None)
@@ -154,6 +169,38 @@ class KeyRing:
             statement = update(data_key).where(data_key.c.id == bindparam("key"))
             statement = statement.values(day_key=bindparam("day"), wrapped=bindparam("fresh"))
             await connection.execute(statement, rows)
+
+    async def rotate(self, connection: AsyncConnection, limit: int) -> int:
+        """Wrap keys anew that an operator key before the present one wraps. Returns how many it were.
+
+        Once there are none, what shows that the old key belonged to this database goes, too.
+        """
+        count = 0
+        for table in (lasting_key, day_key):
+            old = table.c.root_key != self.vault.root.id
+            query = select(table.c.id, table.c.wrapped).where(old).limit(limit - count)
+            for row in (await connection.execute(query)).all():
+                fresh = self.vault.root.wrap(self.vault.unwrap(row.id, row.wrapped))
+                statement = update(table).where(table.c.id == row.id)
+                await connection.execute(statement.values(wrapped=fresh, root_key=self.vault.root.id))
+                count += 1
+        if count == 0:
+            await connection.execute(delete(root_key).where(root_key.c.id != self.vault.root.id))
+        return count
+
+    async def status(self, connection: AsyncConnection) -> list[RootStatus]:
+        """Which operator keys wrap how much."""
+        found = []
+        for root in (await connection.execute(select(root_key).order_by(root_key.c.first_used_at))).all():
+            counts = [
+                (
+                    await connection.execute(select(func.count()).where(table.c.root_key == root.id))
+                ).scalar_one()
+                for table in (day_key, lasting_key)
+            ]
+            present = root.id == self.vault.root.id
+            found.append(RootStatus(root.id, root.first_used_at, counts[0], counts[1], present=present))
+        return found
 
     def _open_day(self, key_id: str, wrapped: bytes) -> Key:
         if key_id not in self._day_keys:

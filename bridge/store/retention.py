@@ -13,7 +13,7 @@ from sqlalchemy import and_, delete, exists, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bridge.model.ids import EventId, PageId, RetentionClassId, RoleId, RoomId
+from bridge.model.ids import EventId, IntakeId, PageId, RetentionClassId, RoleId, RoomId
 from bridge.model.page import PageState
 from bridge.policy.retention import Life
 from bridge.store.keys import KeyRing
@@ -93,6 +93,12 @@ async def keys_of(connection: AsyncConnection, pages: Sequence[PageId]) -> list[
     """The data keys of these pages' content."""
     query = select(intake.c.data_key).where(_belongs_to(pages), intake.c.state != "destroyed")
     return list((await connection.execute(query)).scalars())
+
+
+async def intakes_of(connection: AsyncConnection, page_id: PageId) -> list[IntakeId]:
+    """The events of a page that are not destroyed, in the order in which they came."""
+    query = select(intake.c.id).where(_belongs_to([page_id]), intake.c.state != "destroyed")
+    return [IntakeId(found) for found in (await connection.execute(query.order_by(intake.c.seq))).scalars()]
 
 
 async def destroy_pages(

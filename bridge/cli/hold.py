@@ -1,0 +1,195 @@
+"""`nightbell hold`: what must not go, by whom and why; and its hand-over, encrypted."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from bridge.app import Archive, open_archive
+from bridge.archive import seal, unseal
+from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
+from bridge.cli.endings import told
+from bridge.cli.moments import moment
+from bridge.config import Config
+from bridge.config.routing import parse_number
+from bridge.engine.retain import BATCH, keep_held
+from bridge.ledger import Action, Record
+from bridge.model.phi import Phi
+from bridge.policy.retention import Hold, HoldKind, Life
+from bridge.store import holds, ledger, retention
+from bridge.store.inbox import CALLER, IntakeStore
+from bridge.vault import KeyDestroyedError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="Legal holds: what must not go.",
+)
+
+By = Annotated[str, typer.Option("--by", help="Your Matrix ID; it is recorded.")]
+Passphrase = Annotated[str, typer.Option(prompt=True, hide_input=True, envvar="NIGHTBELL_ARCHIVE_PASSPHRASE")]
+
+
+@app.command()
+def place(
+    kind: Annotated[HoldKind, typer.Argument(help="What it is about.")],
+    value: Annotated[str, typer.Argument(help="The page's, room's or role's id, or the number.")] = "",
+    *,
+    by: By,
+    reason: Annotated[str, typer.Option(help="Why; it is sealed.")],
+    since: Annotated[str | None, typer.Option("--from", help="Only what arrived since: 2026-12-24.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only what arrived before.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would keep.")] = False,
+    config: ConfigDirectory = CONFIG,
+) -> None:
+    """Keep content from going, whatever its class says, until the hold is lifted."""
+    if (kind is HoldKind.RANGE) == bool(value):
+        raise typer.BadParameter("a range has no value, and everything else has one")
+    if kind is HoldKind.RANGE and since is None and until is None:
+        raise typer.BadParameter("a range needs --from or --until")
+    loaded = load_or_exit(config)
+    start, end = (moment(text, loaded.roster.time_zone) if text else None for text in (since, until))
+    hold = Hold(uuid4().hex[:12], kind, value, start, end)
+    with told():
+        asyncio.run(_would_hold(loaded, hold) if dry_run else _place(loaded, hold, by, Phi(reason)))
+
+
+@app.command()
+def lift(
+    hold_id: Annotated[str, typer.Argument(help="The hold's id.")], by: By, config: ConfigDirectory = CONFIG
+) -> None:
+    """End a hold: what it kept goes by its own clock."""
+    with told():
+        asyncio.run(_lift(load_or_exit(config), hold_id, by))
+
+
+@app.command("list")
+def show(config: ConfigDirectory = CONFIG) -> None:
+    """Show every hold that is in force."""
+    with told():
+        asyncio.run(_list(load_or_exit(config)))
+
+
+@app.command()
+def export(
+    hold_id: Annotated[str, typer.Argument(help="The hold's id.")],
+    output: Annotated[Path, typer.Argument(help="The archive to write.")],
+    by: By,
+    passphrase: Passphrase,
+    config: ConfigDirectory = CONFIG,
+) -> None:
+    """Write held content into an encrypted archive with a manifest. Doing so is itself recorded."""
+    with told():
+        output.touch(mode=0o600, exist_ok=False)
+        output.write_bytes(asyncio.run(_export(load_or_exit(config), hold_id, by, passphrase)))
+
+
+@app.command("open")
+def read(
+    archive: Annotated[Path, typer.Argument(help="An archive.")],
+    output: Annotated[Path, typer.Argument(help="The ZIP file to write, in the clear.")],
+    passphrase: Passphrase,
+) -> None:
+    """Open an archive. Needs neither the configuration nor the database."""
+    with told():
+        output.touch(mode=0o600, exist_ok=False)
+        output.write_bytes(unseal(archive.read_bytes(), passphrase).reveal())
+        typer.echo(f"{output} is in the clear; delete it when it has been read")
+
+
+async def _would_hold(config: Config, hold: Hold) -> None:
+    async with open_archive(config) as archive:
+        lives = await _lives(archive, _findable(archive, hold), datetime.now(UTC))
+    typer.echo(f"{len(lives)} pages would be held")
+
+
+async def _place(config: Config, hold: Hold, by: str, reason: Phi[str]) -> None:
+    now = datetime.now(UTC)
+    async with open_archive(config) as archive:
+        hold = _findable(archive, hold)
+        lives = await _lives(archive, hold, now)
+        objects: dict[str, str | int] = {"hold": hold.id, "kind": hold.kind.value, "pages": len(lives)}
+        async with archive.database.write() as connection:
+            await holds.place(connection, archive.keys, hold, reason=reason, by=by, now=now)
+            await ledger.append(connection, [Record(Action.HOLD_PLACED, by, objects=objects)], now)
+        for index in range(0, len(lives), BATCH):
+            async with archive.database.write() as connection:
+                await keep_held(connection, archive.keys, lives[index : index + BATCH], [hold])
+    typer.echo(f"{len(lives)} pages are held by {hold.id}")
+
+
+def _findable(archive: Archive, hold: Hold) -> Hold:
+    """A number is kept, and looked for, only as its fingerprint."""
+    if hold.kind is not HoldKind.NUMBER:
+        return hold
+    return replace(hold, value=archive.keys.lookup(CALLER, Phi(parse_number(hold.value).low)).hex())
+
+
+async def _lift(config: Config, hold_id: str, by: str) -> None:
+    now = datetime.now(UTC)
+    async with open_archive(config) as archive, archive.database.write() as connection:
+        if not await holds.lift(connection, hold_id, by, now):
+            typer.echo(f"no hold {hold_id} is in force", err=True)
+            raise typer.Exit(1)
+        await ledger.append(connection, [Record(Action.HOLD_LIFTED, by, objects={"hold": hold_id})], now)
+    typer.echo(f"{hold_id} is lifted")
+
+
+async def _list(config: Config) -> None:
+    zone = config.roster.time_zone
+    async with open_archive(config) as archive, archive.database.read() as connection:
+        for placed in await holds.placed(connection, archive.keys):
+            hold = placed.hold
+            subject = "" if hold.kind is HoldKind.NUMBER else hold.value
+            times = " ".join(f"{edge.astimezone(zone):%Y-%m-%d}" for edge in (hold.start, hold.until) if edge)
+            typer.echo(
+                f"{hold.id}  {placed.at.astimezone(zone):%Y-%m-%d %H:%M}  {placed.by}  "
+                f"{hold.kind.value} {subject} {times}  {placed.reason.reveal()}"
+            )
+
+
+async def _export(config: Config, hold_id: str, by: str, passphrase: str) -> bytes:
+    now = datetime.now(UTC)
+    async with open_archive(config) as archive:
+        async with archive.database.read() as connection:
+            hold = next((each for each in await holds.in_force(connection) if each.id == hold_id), None)
+        if hold is None:
+            typer.echo(f"no hold {hold_id} is in force", err=True)
+            raise typer.Exit(1)
+        inbox = IntakeStore(archive.database, archive.keys, lambda: now, lambda: None)
+        documents: dict[str, Phi[bytes]] = {}
+        lives = await _lives(archive, hold, now)
+        for life in lives:
+            async with archive.database.read() as connection:
+                for intake in await retention.intakes_of(connection, life.page):
+                    with suppress(KeyDestroyedError):
+                        event, _ = await inbox.event_of(connection, intake)
+                        documents[f"{life.page}/{intake}.json"] = event.seal_form()
+        sealed = seal(documents, {"hold": hold.id, "exported_by": by, "at": now.isoformat()}, passphrase)
+        async with archive.database.write() as connection:
+            records = [
+                Record(Action.EXPORTED, by, page=life.page, objects={"hold": hold.id}) for life in lives
+            ]
+            await ledger.append(connection, records, now)
+    typer.echo(f"{len(documents)} events of {len(lives)} pages, encrypted under the passphrase")
+    return sealed
+
+
+async def _lives(archive: Archive, hold: Hold, now: datetime) -> list[Life]:
+    """Every page with content that a hold is about."""
+    found: list[Life] = []
+    async with archive.database.read() as connection:
+        for name in await retention.classes_alive(connection):
+            after = None
+            while batch := await retention.lives(connection, name, now, after=after, limit=BATCH):
+                after = (batch[-1].arrived, batch[-1].page)
+                found += [life for life in batch if hold.covers(life)]
+    return found

@@ -1,0 +1,108 @@
+"""`nightbell hold` and `nightbell vault`, on a database with one page."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bridge.store.database import Database
+from bridge.store.inbox import IntakeStore
+from bridge.store.keys import KeyRing
+from bridge.vault import Vault, generate_operator_key, parse_operator_key
+from testbed.bridge import Bridge, CommandFailedError
+from testbed.synapse import Synapse
+from tests.store.test_retention import open_page
+
+NOW = datetime.now(UTC)
+OLD = "previous_operator_key"
+BY = ("--by", "@counsel:nightbell.test")
+
+
+@pytest.fixture
+async def bridge(tmp_path: Path) -> Bridge:
+    bridge = Bridge(tmp_path / "bridge", Synapse(tmp_path / "synapse"))
+    await bridge.register()
+    database = Database(bridge.environment["NIGHTBELL_DATABASE_URL"])
+    await database.migrate()
+    keys = KeyRing(Vault(parse_operator_key((bridge.directory / "operator_key").read_text())))
+    await keys.claim(database, NOW)
+    await open_page(database, keys, IntakeStore(database, keys, lambda: NOW, lambda: None))
+    await database.close()
+    return bridge
+
+
+async def place(bridge: Bridge, *what: str) -> str:
+    return await bridge.command("hold", "place", *what, *BY, "--reason", "Case 7")
+
+
+async def test_a_hold_by_number_finds_the_patients_page(bridge: Bridge) -> None:
+    assert (await place(bridge, "number", "+1 555 000 7001")).startswith("1 pages are held by ")
+    assert (await place(bridge, "number", "+1 555 000 7002")).startswith("0 pages")
+    shown = await bridge.command("hold", "list")
+    assert "Case 7" in shown
+    assert "7001" not in shown
+
+
+async def test_a_dry_run_holds_nothing(bridge: Bridge) -> None:
+    assert await place(bridge, "role", "cardiology", "--dry-run") == "1 pages would be held\n"
+    assert await bridge.command("hold", "list") == ""
+
+
+async def test_held_content_is_shown_in_the_plan(bridge: Bridge) -> None:
+    assert "1 go within 400 days, 0 are held" in await bridge.command("retention", "plan", "--days", "400")
+    await place(bridge, "range", "--from", f"{NOW - timedelta(days=400):%Y-%m-%d}")
+    assert "0 go within 400 days, 1 are held" in await bridge.command("retention", "plan", "--days", "400")
+
+
+async def test_a_hold_ends_when_it_is_lifted(bridge: Bridge) -> None:
+    hold = (await place(bridge, "role", "cardiology")).split()[-1]
+    await bridge.command("hold", "lift", hold, *BY)
+    assert await bridge.command("hold", "list") == ""
+    with pytest.raises(CommandFailedError, match="no hold"):
+        await bridge.command("hold", "lift", hold, *BY)
+
+
+async def test_held_content_is_handed_over_encrypted_and_that_is_recorded(
+    bridge: Bridge, tmp_path: Path
+) -> None:
+    hold = (await place(bridge, "role", "cardiology")).split()[-1]
+    sealed, opened = tmp_path / "case.nightbell", tmp_path / "case.zip"
+    secret = ("--passphrase", "correct horse battery staple")
+    await bridge.command("hold", "export", hold, str(sealed), *BY, *secret)
+    assert b"Bed 12" not in sealed.read_bytes()
+    await bridge.command("hold", "open", str(sealed), str(opened), *secret, configured=False)
+    with zipfile.ZipFile(opened) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        (name,) = manifest["documents"]
+        assert json.loads(archive.read(name))["body"] == "Bed 12"
+    assert manifest["exported_by"] == "@counsel:nightbell.test"
+    ledger = await bridge.command("ledger", "export")
+    assert [json.loads(line)["action"] for line in ledger.splitlines()[:-1]] == [
+        "received",
+        "hold_placed",
+        "exported",
+    ]
+
+
+async def test_the_operators_key_is_changed_by_command(bridge: Bridge) -> None:
+    old, new = bridge.directory / "operator_key", bridge.directory / "new_key"
+    new.write_text(generate_operator_key())
+    bridge.environment["NIGHTBELL_OPERATOR_KEY_FILE"] = str(new)
+    with pytest.raises(CommandFailedError, match="both of them"):
+        await bridge.command("vault", "status")
+    config = bridge.directory / "config"
+    config.mkdir()
+    for file in bridge.config.glob("*.yaml"):
+        text = file.read_text()
+        text = text.replace(f"#{OLD}: env:NIGHTBELL_PREVIOUS_OPERATOR_KEY", f"{OLD}: file:{old}")
+        (config / file.name).write_text(text)
+    given, bridge.config = bridge.config, config
+    assert "to be replaced" in await bridge.command("vault", "status")
+    await bridge.command("vault", "rotate", *BY)
+    bridge.config = given
+    assert "to be replaced" not in await bridge.command("vault", "status")
+    assert "0 go within 0 days" in await bridge.command("retention", "plan", "--days", "0")
