@@ -112,23 +112,30 @@ async def open_archive(config: Config) -> AsyncIterator[Archive]:
 
 
 @asynccontextmanager
+async def connect_bot(config: Config) -> AsyncIterator[Homeserver]:
+    """The connections to the homeserver, with the bot's token; nothing is sent yet."""
+    homeserver = config.nightbell.homeserver
+    token = read_registration(homeserver.registration).as_token
+    async with connect(
+        homeserver.url,
+        token,
+        config.bot,
+        timeout=homeserver.timeout.total_seconds(),
+        concurrency=ROOMS_AT_ONCE + 8,
+    ) as connected:
+        yield connected
+
+
+@asynccontextmanager
 async def open_house(config: Config) -> AsyncIterator[House]:
     """Open the database, the vault and the crypto store; nothing is sent to the homeserver yet."""
-    nightbell = config.nightbell
-    registration = read_registration(nightbell.homeserver.registration)
     async with open_archive(config) as archive:
         database, keys = archive.database, archive.keys
         async with (
             open_crypto_store(config.database_url, keys.pickle_key()) as store,
-            connect(
-                nightbell.homeserver.url,
-                registration.as_token,
-                config.bot,
-                timeout=nightbell.homeserver.timeout.total_seconds(),
-                concurrency=ROOMS_AT_ONCE + 8,
-            ) as homeserver,
+            connect_bot(config) as homeserver,
         ):
-            encryption = nightbell.encryption
+            encryption = config.nightbell.encryption
             rotation = Rotation(
                 round(encryption.rotate_after.total_seconds() * 1000), encryption.rotate_after_messages
             )

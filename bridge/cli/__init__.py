@@ -18,6 +18,11 @@ COMMANDS = {
     "registration": ("bridge.cli.registration", "Write the appservice registration, with fresh tokens."),
     "keygen": ("bridge.cli.keygen", "Print a fresh operator key."),
     "identity": ("bridge.cli.identity", "Create, recover or show the bot's encryption identity."),
+    "doctor": ("bridge.cli.doctor", "Examine configuration, homeserver and people."),
+    "leakcheck": (
+        "bridge.cli.leakcheck",
+        "Plant canaries through the front door, and look for them everywhere.",
+    ),
     "ledger": ("bridge.cli.ledger", "Show, export or verify the record of what happened."),
     "retention": ("bridge.cli.retention", "Show what will go, when and why, and the proof of what went."),
     "hold": ("bridge.cli.hold", "Keep content from going: legal holds, and their export."),

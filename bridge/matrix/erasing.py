@@ -34,7 +34,7 @@ class MatrixEraser:
             try:
                 answer = await self._homeserver.request(Method.GET, where, query=query)
             except HomeserverError as error:
-                if error.retry:
+                if error.code not in REFUSALS:
                     raise
                 return found
             found += [EventId(child["event_id"]) for child in answer["chunk"]]
@@ -59,9 +59,11 @@ class MatrixEraser:
             begun = await self._homeserver.request(Method.POST, where, {"delete_local_events": True})
             return await self._ended(begun["purge_id"])
         except HomeserverError as error:
+            if error.code in REFUSALS:
+                return Purge.NOT_ALLOWED
             if error.retry:
                 raise
-            return Purge.NOT_ALLOWED if error.code in REFUSALS else Purge.FAILED
+            return Purge.FAILED
 
     async def _ended(self, purge: str) -> Purge:
         for _ in range(POLLS):

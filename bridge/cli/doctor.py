@@ -1,0 +1,74 @@
+"""`nightbell doctor`: what would keep a page from arriving or content from going, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from bridge.app import connect_bot, open_archive
+from bridge.cli.check import CONFIG, ConfigDirectory, checked
+from bridge.cli.endings import told
+from bridge.config import Config
+from bridge.matrix import examination
+from bridge.matrix.settings import Finding, findings
+from bridge.model.errors import HomeserverError
+from bridge.model.ids import RoomId, UserId
+from bridge.store import matrix_inbox
+
+
+def doctor(
+    homeserver_config: Annotated[
+        Path | None, typer.Option(help="Synapse's homeserver.yaml, to be looked through as well.")
+    ] = None,
+    config: ConfigDirectory = CONFIG,
+) -> None:
+    """Examine configuration, homeserver and people. Exits with 1 if anything is seriously wrong."""
+    loaded, checks = checked(config, datetime.now(UTC))
+    found = [Finding("somebody is on call at every minute", str(problem)) for problem in checks.problems]
+    if homeserver_config is not None:
+        found += _read(homeserver_config, loaded)
+    with told():
+        found += asyncio.run(_examine(loaded))
+    for finding in found:
+        sign = "ok     " if finding.well else "WRONG  " if finding.serious else "advice "
+        typer.echo(f"{sign} {finding.what}" + (f"\n          {finding.remedy}" if finding.remedy else ""))
+    if any(finding.serious and not finding.well for finding in found):
+        raise typer.Exit(1)
+
+
+def _read(file: Path, config: Config) -> list[Finding]:
+    try:
+        document = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
+    except (OSError, YAMLError) as error:
+        return [Finding(f"{file} can be read", f"it can't: {type(error).__name__}")]
+    if not isinstance(document, dict):
+        return [Finding(f"{file} is a homeserver.yaml", "it holds no settings")]
+    return findings(document, str(config.nightbell.homeserver.registration))
+
+
+async def _examine(config: Config) -> list[Finding]:
+    people = config.roster.people
+    names = {person.matrix: person.name for person in people.values()}
+    names |= dict.fromkeys(config.nightbell.rooms.operations.members, "operations")
+    async with open_archive(config) as archive, archive.database.read() as connection:
+        rooms: defaultdict[UserId, dict[RoomId, str]] = defaultdict(dict)
+        for room in (await matrix_inbox.rooms(connection)).values():
+            for user, membership in (await matrix_inbox.members(connection, room)).items():
+                if membership in ("join", "invite"):
+                    rooms[user][room] = membership
+    async with connect_bot(config) as homeserver:
+        try:
+            found = await examination.of_homeserver(homeserver)
+            if all(finding.well for finding in found[:3]):
+                found.append(await examination.of_identity(homeserver))
+                found += await examination.of_people(homeserver, rooms, names)
+        except HomeserverError as error:
+            return [Finding("the homeserver answers", str(error))]
+    return found

@@ -1,0 +1,181 @@
+"""`nightbell leakcheck`: canaries go in through the front door; nothing but the clinicians' devices may show them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import aiohttp
+import asyncpg
+import typer
+from rich.console import Console
+from rich.table import Table
+from standardwebhooks import Webhook
+
+from bridge.app import open_archive
+from bridge.channels.webhook import WebhookSettings
+from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
+from bridge.cli.endings import told
+from bridge.cli.leak_search import Hit, Needle, in_bytes, in_files, needles
+from bridge.config import Config, validate_section
+from bridge.ledger import Action, Record
+from bridge.model.errors import NightbellError
+from bridge.store import ledger
+
+PATIENCE_SECONDS = 60
+SETTLE_SECONDS = 3
+ROWS = 500
+TABLES = (
+    "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+)
+
+
+class LeakCheckFailedError(NightbellError):
+    """The canaries could not be planted, so that not finding them proves nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """One place, how much of it there was, and what was found."""
+
+    place: str
+    amount: str
+    hits: frozenset[Hit]
+
+
+def leakcheck(
+    by: Annotated[str, typer.Option("--by", help="Your Matrix ID; it is recorded.")],
+    path: Annotated[
+        list[Path] | None, typer.Option(help="A file or directory: databases, media, logs.")
+    ] = None,
+    database: Annotated[list[str] | None, typer.Option(help="postgresql://user:password@host/name")] = None,
+    url: Annotated[list[str] | None, typer.Option(help="A page to fetch, such as the metrics.")] = None,
+    config: ConfigDirectory = CONFIG,
+) -> None:
+    """Plant a name, a number and words through the webhook channel of the running bridge, then look for them.
+
+    Whoever holds the fallback role gets the page; it says that it is a check. Exits with 1 and names the place if
+    anything was found.
+    """
+    loaded = load_or_exit(config)
+    if not (path or database or url):
+        raise typer.BadParameter("name the places to search: --path, --database, --url")
+    canaries = {
+        "words": f"Kanári{secrets.token_hex(6)}",
+        "name": f"Ünal{secrets.token_hex(6)}",
+        "number": f"+1555{secrets.randbelow(10**9):09}",
+        "the source's id": f"leak{secrets.token_hex(8)}",
+    }
+    with told():
+        searched = asyncio.run(_check(loaded, canaries, by, path or [], database or [], url or []))
+    table = Table("place", "searched", "found")
+    for each in searched:
+        table.add_row(each.place, each.amount, str(len(each.hits)))
+    console = Console()
+    console.print(table)
+    for hit in sorted((hit for each in searched for hit in each.hits), key=lambda hit: hit.place):
+        console.print(f"FOUND: {hit.canary}, {hit.form}, in {hit.place}", soft_wrap=True)
+    if any(each.hits for each in searched):
+        raise typer.Exit(1)
+
+
+async def _check(
+    config: Config,
+    canaries: dict[str, str],
+    by: str,
+    *places: Sequence[Any],
+) -> list[Searched]:
+    paths, databases, urls = places
+    await _plant(config, canaries)
+    async with open_archive(config) as archive, archive.database.write() as connection:
+        await ledger.append(connection, [Record(Action.CANARY, by)], datetime.now(UTC))
+    wanted = needles(canaries)
+    searched = []
+    for path in paths:
+        size, found = await asyncio.to_thread(in_files, path, wanted)
+        searched.append(Searched(str(path), f"{size / 2**20:.1f} MiB", frozenset(found)))
+    searched += [await _in_database(address, wanted) for address in databases]
+    searched += [await _in_page(address, wanted) for address in urls]
+    return searched
+
+
+async def _plant(config: Config, canaries: dict[str, str]) -> None:
+    """Send the event as a call center would, and wait until all that follows from it is sent."""
+    name, secret = _door(config)
+    listen = config.nightbell.listen
+    host = "127.0.0.1" if listen.host in ("0.0.0.0", "::") else listen.host  # noqa: S104 - to ask, not to listen
+    base = f"http://{host}:{listen.port}"
+    body = json.dumps(
+        {
+            "kind": "text",
+            "priority": "routine",
+            "body": f"A check for leaks; there is nothing to do. {canaries['words']}",
+            "caller": {"number": canaries["number"], "name": canaries["name"]},
+        },
+        ensure_ascii=False,
+    )
+    identity, now = canaries["the source's id"], datetime.now(UTC)
+    headers = {
+        "Content-Type": "application/json",
+        "webhook-id": identity,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(secret).sign(identity, now, body),
+    }
+    try:
+        async with aiohttp.ClientSession() as session:
+            async with session.post(f"{base}/intake/{name}", data=body.encode(), headers=headers) as answer:
+                if not answer.ok:
+                    message = f"the bridge answered the canary with {answer.status}"
+                    raise LeakCheckFailedError(message)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.sleep(1)  # until it is routed
+                while not await _is_quiet(session, base):  # noqa: ASYNC110 - another process is waited for
+                    await asyncio.sleep(0.5)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        message = (
+            f"the canary was not taken to its end ({type(error).__name__}): does the bridge run, and deliver?"
+        )
+        raise LeakCheckFailedError(message) from None
+    await asyncio.sleep(SETTLE_SECONDS)
+
+
+def _door(config: Config) -> tuple[str, str]:
+    for name, section in config.channels.items():
+        if section.type == "webhook":
+            return name, validate_section(section, WebhookSettings).secrets[0].read_text()
+    message = "no channel of type webhook is configured, and canaries need one"
+    raise LeakCheckFailedError(message)
+
+
+async def _is_quiet(session: aiohttp.ClientSession, base: str) -> bool:
+    async with session.get(f"{base}/health") as answer:
+        return bool((await answer.json())["parts"].get("outbox") == "0 waiting")
+
+
+async def _in_database(address: str, wanted: Iterable[Needle]) -> Searched:
+    """Every row of every table, as text; bytes show there in hexadecimal digits."""
+    wanted = tuple(wanted)
+    connection = await asyncpg.connect(address)
+    rows, found = 0, set[Hit]()
+    try:
+        for schema, table in await connection.fetch(TABLES):
+            query = f'SELECT t::text FROM "{schema}"."{table}" t'  # noqa: S608 - the database's own names
+            async with connection.transaction(readonly=True):
+                async for row in connection.cursor(query, prefetch=ROWS):
+                    rows += 1
+                    found |= in_bytes(row[0].encode(), wanted, f"{schema}.{table}")
+    finally:
+        await connection.close()
+    return Searched(address.rsplit("@", 1)[-1], f"{rows} rows", frozenset(found))
+
+
+async def _in_page(address: str, wanted: Iterable[Needle]) -> Searched:
+    async with aiohttp.ClientSession() as session, session.get(address) as answer:
+        body = await answer.read()
+    return Searched(address, f"{len(body)} bytes", frozenset(in_bytes(body, wanted, address)))
