@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Connection, event, inspect
+from sqlalchemy import Connection, Table, event, inspect
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -98,6 +99,12 @@ class Database:
     async def close(self) -> None:
         """Give back every connection."""
         await self.engine.dispose()
+
+
+def upsert(connection: AsyncConnection, table: Table) -> Any:
+    """An insert that can say what happens if the row is there already (`on_conflict_...`)."""
+    # Both databases know ON CONFLICT, but SQLAlchemy offers it only on their own insert.
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.ids import RetentionClassId
 from bridge.model.phi import Phi
-from bridge.store.database import Database
+from bridge.store.database import Database, upsert
 from bridge.store.tables import data_key, day_key, hold, lasting_key, root_key
 from bridge.vault import Key, KeyDestroyedError, Vault, new_key
 
@@ -219,10 +219,12 @@ class KeyRing:
             return self._open_day(row.id, row.wrapped)
         key = new_key(f"{retention}/{day}/{uuid4().hex[:8]}")
         wrapped = self.vault.root.wrap(key)
-        await connection.execute(
-            insert(day_key).values(
-                id=key.id, retention=retention, day=day, root_key=self.vault.root.id, wrapped=wrapped
-            )
+        made = upsert(connection, day_key).values(
+            id=key.id, retention=retention, day=day, root_key=self.vault.root.id, wrapped=wrapped
         )
+        made = made.on_conflict_do_nothing(index_elements=["retention", "day"])
+        if (await connection.execute(made)).rowcount == 0:
+            # Another transaction has made it since, and this one waited for its commit.
+            return await self._key_of(connection, retention, day)
         # Not cached: the transaction may yet be rolled back, and then the row that a later one makes is the key.
         return key

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.dml import Insert
 
 from bridge.model.doors import RawRoomEvent
 from bridge.model.ids import EventId, RoomId, UserId
+from bridge.store.database import upsert
 from bridge.store.tables import (
     EPOCH,
     MICROSECOND,
@@ -24,6 +24,9 @@ from bridge.store.tables import (
     room_state,
     sync_position,
 )
+
+EVENT_ID = re.compile(r"\$[!-~]{1,254}")
+LATEST = 253_402_300_799_999  # milliseconds; the last of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ async def position(connection: AsyncConnection, device: str) -> str | None:
 
 async def set_position(connection: AsyncConnection, device: str, next_batch: str) -> None:
     """Everything up to `next_batch` is stored by this same transaction."""
-    statement = _insert(connection, sync_position).values(device=device, next_batch=next_batch)
+    statement = upsert(connection, sync_position).values(device=device, next_batch=next_batch)
     await connection.execute(
         statement.on_conflict_do_update(index_elements=["device"], set_={"next_batch": next_batch})
     )
@@ -56,7 +59,7 @@ async def keep_events(
     """Keep room events that nobody has kept yet; returns how many were new."""
     new = 0
     for event in events:
-        statement = _insert(connection, inbound).values(
+        statement = upsert(connection, inbound).values(
             event_id=event["event_id"],
             room_id=room_id,
             sender=event["sender"],
@@ -135,7 +138,7 @@ async def drop_device_message(connection: AsyncConnection, seq: int) -> None:
 
 async def set_member(connection: AsyncConnection, room_id: RoomId, user: UserId, membership: str) -> None:
     """The membership that the homeserver reports."""
-    statement = _insert(connection, member).values(room_id=room_id, user_id=user, membership=membership)
+    statement = upsert(connection, member).values(room_id=room_id, user_id=user, membership=membership)
     await connection.execute(
         statement.on_conflict_do_update(
             index_elements=["room_id", "user_id"], set_={"membership": membership}
@@ -148,7 +151,7 @@ async def move_member(
 ) -> None:
     """A membership that we have changed ourselves, unless the homeserver has told of it, or of a later one, already."""
     if was is None:
-        row = _insert(connection, member).values(room_id=room_id, user_id=user, membership=becomes)
+        row = upsert(connection, member).values(room_id=room_id, user_id=user, membership=becomes)
         await connection.execute(row.on_conflict_do_nothing(index_elements=["room_id", "user_id"]))
         return
     await connection.execute(
@@ -176,7 +179,7 @@ async def set_state(
     connection: AsyncConnection, room_id: RoomId, event_type: str, content: dict[str, Any]
 ) -> None:
     """A state event with an empty key, as the homeserver reports it."""
-    statement = _insert(connection, room_state).values(room_id=room_id, type=event_type, content=content)
+    statement = upsert(connection, room_state).values(room_id=room_id, type=event_type, content=content)
     await connection.execute(
         statement.on_conflict_do_update(index_elements=["room_id", "type"], set_={"content": content})
     )
@@ -199,17 +202,10 @@ async def rooms(connection: AsyncConnection) -> dict[str, RoomId]:
 
 async def set_room(connection: AsyncConnection, destination: str, room_id: RoomId, now: datetime) -> None:
     """A destination's room, made or found or moved by a tombstone."""
-    statement = _insert(connection, room).values(destination=destination, room_id=room_id, created_at=now)
+    statement = upsert(connection, room).values(destination=destination, room_id=room_id, created_at=now)
     await connection.execute(
         statement.on_conflict_do_update(index_elements=["destination"], set_={"room_id": room_id})
     )
-
-
-def _insert(connection: AsyncConnection, table: Any) -> Any:
-    # Both databases know ON CONFLICT, but SQLAlchemy offers it only on their own insert.
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement: Insert = dialect.insert(table)
-    return statement
 
 
 def _about(content: Any) -> str | None:
@@ -220,8 +216,10 @@ def _about(content: Any) -> str | None:
     reply = relation.get("m.in_reply_to")
     replied = reply.get("event_id") if isinstance(reply, dict) else None
     about = relation.get("event_id") or replied
-    return about if isinstance(about, str) else None
+    # Anybody in a room can write anything there, and a database does not take every character.
+    return about if isinstance(about, str) and EVENT_ID.fullmatch(about) else None
 
 
 def _from_milliseconds(timestamp: int) -> datetime:
-    return EPOCH + timestamp * 1000 * MICROSECOND
+    """The moment that a sender's homeserver says, or the nearest that there is."""
+    return EPOCH + min(max(timestamp, 0), LATEST) * 1000 * MICROSECOND

@@ -10,12 +10,12 @@ from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import and_, delete, exists, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.ids import EventId, IntakeId, PageId, RetentionClassId, RoleId, RoomId
 from bridge.model.page import PageState
 from bridge.policy.retention import Life
+from bridge.store.database import upsert
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import WAITING as UNSENT
 from bridge.store.tables import data_key, destruction, erasure, inbound, intake, outbox, page, timer
@@ -186,13 +186,12 @@ async def destroy_loose(
 
 async def note_erasures(connection: AsyncConnection, places: Iterable[tuple[str, str, str]]) -> None:
     """Events that must go from their rooms, for a destruction; each once."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     rows = [
         {"destruction": identifier, "room": room, "event": event, "state": "todo"}
         for identifier, room, event in places
     ]
     if rows:
-        statement = dialect.insert(erasure).on_conflict_do_nothing(index_elements=["event"])
+        statement = upsert(connection, erasure).on_conflict_do_nothing(index_elements=["event"])
         await connection.execute(statement, rows)
 
 
