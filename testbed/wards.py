@@ -42,10 +42,7 @@ def ward_config(
     What no ward takes goes to the first one. `nightbell` overlays nightbell.yaml.
     """
     wards = tuple(wards)
-    directory.mkdir(parents=True, exist_ok=True)
-    documents = {
-        path.name: YAML(typ="safe").load(path.read_text()) for path in (ROOT / "config").glob("*.yaml")
-    }
+    documents = own_config()
     documents["nightbell.yaml"] = overlaid(documents["nightbell.yaml"], nightbell or {})
     documents["roles.yaml"] |= {
         "people": {p: _person(p) for ward in wards for p in ward.people},
@@ -60,6 +57,17 @@ def ward_config(
         "ladders": {name: {"steps": steps} for name, steps in LADDERS.items()},
         "defaults": documents["routing.yaml"]["defaults"] | {"ladder": "patient"},
     }
+    return write_config(directory, documents)
+
+
+def own_config() -> dict[str, Json]:
+    """The repository's configuration, to be changed."""
+    return {path.name: YAML(typ="safe").load(path.read_text()) for path in (ROOT / "config").glob("*.yaml")}
+
+
+def write_config(directory: Path, documents: Mapping[str, Json]) -> Path:
+    """Write a configuration as JSON, which is YAML."""
+    directory.mkdir(parents=True, exist_ok=True)
     for name, document in documents.items():
         (directory / name).write_text(json.dumps(document, ensure_ascii=False, indent=1, default=str))
     return directory
