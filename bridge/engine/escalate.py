@@ -82,7 +82,7 @@ class Escalation:
             page = await pages.get_page(connection, timer.page)
         reachable = await self._situation.reachable(config, places(config, page), page.declined)
         async with self._database.write() as connection:
-            page = await pages.get_page(connection, timer.page)
+            page = await pages.get_page(connection, timer.page, hold=True)
             if not page.state.waiting:
                 await pages.stop_timer(connection, page.id)
                 return
@@ -131,7 +131,7 @@ class Escalation:
             decision = _decision_of(page)
             moves[page.id] = ladder.open_page(config, decision, now, reachable, self._situation.changes)
         async with self._database.write() as connection:
-            current = [await pages.get_page(connection, page.id) for page in held]
+            current = [await pages.get_page(connection, page.id, hold=True) for page in held]
             waiting = [page for page in current if page.state.waiting]
             await self._digest(connection, config, waiting, now)
             for page in waiting:

@@ -132,9 +132,10 @@ async def join_bundle(connection: AsyncConnection, page_id: PageId, intake: Inta
     await connection.execute(update(intake_table).where(intake_table.c.id == intake).values(page=page_id))
 
 
-async def get_page(connection: AsyncConnection, page_id: PageId) -> Page:
-    """The page as it stands."""
-    return _page((await connection.execute(select(page).where(page.c.id == page_id))).one())
+async def get_page(connection: AsyncConnection, page_id: PageId, *, hold: bool = False) -> Page:
+    """The page as it stands; with `hold`, as it stands until this transaction ends, since others wait for it."""
+    query = select(page).where(page.c.id == page_id)
+    return _page((await connection.execute(query.with_for_update() if hold else query)).one())
 
 
 async def page_of_event(connection: AsyncConnection, event: EventId, room: RoomId) -> Page | None:
