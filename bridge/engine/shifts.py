@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -15,7 +15,8 @@ from bridge.engine.situation import Situation
 from bridge.ledger import Action, Record
 from bridge.model.doors import Destination
 from bridge.model.ids import PersonId, RoleId
-from bridge.policy.schedule import BEFORE_HAND_OVER, HandOver, holders
+from bridge.policy import schedule
+from bridge.policy.schedule import BEFORE_HAND_OVER, Change, HandOver, holders
 from bridge.policy.summaries import render_hand_over
 from bridge.store import ledger, outbox, pages, shifts
 from bridge.store.database import Database
@@ -24,6 +25,9 @@ from bridge.store.outbox import Draft, Purpose
 from bridge.store.shifts import Held
 
 LOOK_SECONDS = 5.0
+INSTANT = timedelta(microseconds=1)
+# Whoever was asked into the room just now has this long to join it.
+JOINING = timedelta(seconds=30)
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +54,8 @@ class Shifts:
         self._changed = changed
         self._wake = wake
         self._recorded: dict[RoleId, Held | None] = {}
-        self._checked: set[tuple[RoleId, PersonId, PersonId | None]] = set()
+        # Who takes over soon, and when to find out whether they could read; None once that was done.
+        self._coming: dict[RoleId, tuple[PersonId, datetime | None]] = {}
 
     async def step(self) -> float | None:
         """Record and announce hand-overs that have happened; check the next ones. Returns when to look again."""
@@ -58,47 +63,56 @@ class Shifts:
         for role in config.roster.roles:
             present = _first(holders(config, role, now, self._situation.changes))
             soon = _first(holders(config, role, now + BEFORE_HAND_OVER, self._situation.changes))
-            if role not in self._recorded:
+            at_start = role not in self._recorded
+            if at_start:
                 async with self._database.read() as connection:
                     self._recorded[role] = await shifts.held_at(connection, role, now)
             recorded = self._recorded[role]
-            if recorded is None or recorded.holder != present:
+            if at_start or recorded is None or recorded.holder != present:
                 await self._hand_over(config, role, recorded, present, now)
             if soon is not None and soon != present:
-                await self._look_after(config, role, soon, present)
+                await self._look_after(config, role, soon, now)
             else:
-                self._checked = {checked for checked in self._checked if checked[0] != role}
+                self._coming.pop(role, None)
         return LOOK_SECONDS
 
     async def _hand_over(
         self, config: Config, role: RoleId, recorded: Held | None, present: PersonId | None, now: datetime
     ) -> None:
-        user = config.roster.people[present].matrix if present else None
-        record = Held(role, now, present, user)
+        changed = recorded is None or recorded.holder != present
         async with self._database.write() as connection:
-            await shifts.record_holder(connection, record, config.hash)
+            records = [_held(config, role, now, present)] if changed else []
             if recorded is not None:
+                made = await shifts.changes(connection, recorded.start)
+                records = gone_by(config, recorded, now, made) or records
+            for record in records:
+                await shifts.record_holder(connection, record)
+                objects = {"role": role, "holder": record.holder or "nobody", "config": config.hash}
+                await ledger.append(connection, [Record(Action.HANDED_OVER, objects=objects)], now)
+            if recorded is not None and changed:
                 outgoing = recorded.holder if recorded.holder in config.roster.people else None
                 hand_over = HandOver(role, now, outgoing, present)
                 text = render_hand_over(config, hand_over, await pages.open_of_role(connection, role), now)
                 key = await self._keys.new_data_key(connection, operations.OPERATIONS_CLASS, now)
                 said = Draft(Destination(role), Purpose.NOTICE, message(text), key)
                 await outbox.put(connection, [said], now)
-            objects = {"role": role, "holder": present or "nobody", "config": config.hash}
-            await ledger.append(connection, [Record(Action.HANDED_OVER, objects=objects)], now)
-        self._recorded[role] = record
+        if not records:
+            return
+        self._recorded[role] = records[-1]
         log.info("role_handed_over", role=role, holder=present)
         self._changed()
         self._wake()
 
-    async def _look_after(
-        self, config: Config, role: RoleId, incoming: PersonId, present: PersonId | None
-    ) -> None:
+    async def _look_after(self, config: Config, role: RoleId, incoming: PersonId, now: datetime) -> None:
         """Half an hour before a hand-over, find out whether the incoming person could read the room."""
-        if (role, incoming, present) in self._checked:
+        known, look_at = self._coming.get(role, (None, None))
+        if known != incoming:
+            self._coming[role] = (incoming, now + JOINING)
+            self._changed()
             return
-        self._checked.add((role, incoming, present))
-        self._changed()
+        if look_at is None or now < look_at:
+            return
+        self._coming[role] = (incoming, None)
         reachable = await self._situation.reachable(config, [Destination(role)])
         if reachable(role, incoming):
             return
@@ -110,6 +124,27 @@ class Shifts:
         async with self._database.write() as connection:
             await operations.tell(connection, self._keys, text, self._now())
         self._wake()
+
+
+def gone_by(config: Config, recorded: Held, now: datetime, changes: tuple[Change, ...]) -> list[Held]:
+    """The hand-overs since the last record, each at its own time, also those of an outage.
+
+    None if they can't be told: another configuration was in force, or a calendar has changed.
+    """
+    if recorded.config_hash != config.hash:
+        return []
+    found, holder = [], recorded.holder
+    for shift in schedule.shifts(config, recorded.role, recorded.start, now + INSTANT, changes):
+        if (following := _first(shift.holders)) != holder:
+            found.append(_held(config, recorded.role, shift.start, following))
+        holder = following
+    told = holder == _first(holders(config, recorded.role, now, changes))
+    return found if told and all(record.start > recorded.start for record in found) else []
+
+
+def _held(config: Config, role: RoleId, start: datetime, holder: PersonId | None) -> Held:
+    user = config.roster.people[holder].matrix if holder else None
+    return Held(role, start, holder, user, config.hash)
 
 
 def _first(people: tuple[PersonId, ...]) -> PersonId | None:

@@ -21,6 +21,7 @@ class Held:
     start: datetime
     holder: PersonId | None
     user: UserId | None
+    config_hash: str
 
 
 async def add_change(connection: AsyncConnection, change: Change, by: UserId, now: datetime) -> None:
@@ -46,7 +47,7 @@ async def changes(connection: AsyncConnection, after: datetime) -> tuple[Change,
     )
 
 
-async def record_holder(connection: AsyncConnection, record: Held, config_hash: str) -> None:
+async def record_holder(connection: AsyncConnection, record: Held) -> None:
     """Add to the record; it is never changed."""
     await connection.execute(
         insert(held).values(
@@ -54,7 +55,7 @@ async def record_holder(connection: AsyncConnection, record: Held, config_hash: 
             start_at=record.start,
             holder=record.holder,
             user_id=record.user,
-            config_hash=config_hash,
+            config_hash=record.config_hash,
         )
     )
 
@@ -66,4 +67,5 @@ async def held_at(connection: AsyncConnection, role: RoleId, at: datetime) -> He
     if row is None:
         return None
     holder = PersonId(row.holder) if row.holder else None
-    return Held(RoleId(row.role), row.start_at, holder, UserId(row.user_id) if row.user_id else None)
+    user = UserId(row.user_id) if row.user_id else None
+    return Held(RoleId(row.role), row.start_at, holder, user, row.config_hash)
