@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from bridge.channels.asterisk import ASTERISK
 from bridge.channels.channel import Channel, ChannelType, Surroundings
 from bridge.channels.kannel import KANNEL
 from bridge.channels.plivo import PLIVO
@@ -22,6 +23,7 @@ from bridge.model.ids import ChannelId
 CHANNEL_TYPES: dict[str, ChannelType[Any]] = {
     each.name: each
     for each in (
+        ASTERISK,
         KANNEL,
         PLIVO,
         SNPP,

@@ -62,24 +62,28 @@ def _handler(channel: ChannelId, settings: WctpSettings, around: Surroundings) -
         root = read_xml(request.body)
         if root is None:
             return _failure(301, "Cannot parse input", outcome="malformed_xml")
-        operation = next(iter(root), None)
-        name = "" if operation is None else local_name(operation)
         version = _version(root)
-        if operation is None or name not in _HEADERS:
-            if name == "wctp-VersionQuery":
-                return Answer("answered", 200, _version_response(around.now()), "text/xml")
-            if operation is not None and name == "wctp-ClientQuery":
-                return await _status(around, operation, version)
-            return _failure(300, "Operation not supported", version)
-        originator = _first(operation, "wctp-Originator")
-        codes = senders.get(originator.get("senderID", ""))
-        if codes is None:
-            return _failure(401, "Invalid senderID", version)
-        if not is_one_of(codes, originator.get("securityCode", "")):
-            return _failure(402, "Invalid security code", version)
-        return await _submitted(around, channel, request, operation, version)
+        operation = next(iter(root), Element(""))
+        name = local_name(operation)
+        if name in _HEADERS:
+            refused = _refused(senders, _first(operation, "wctp-Originator"), version)
+            return refused or await _submitted(around, channel, request, operation, version)
+        if name == "wctp-ClientQuery":
+            return await _status(around, operation, version)
+        if name == "wctp-VersionQuery":
+            return Answer("answered", 200, _version_response(around.now()), "text/xml")
+        return _failure(300, "Operation not supported", version)
 
     return take
+
+
+def _refused(senders: Mapping[str, list[str]], originator: Element, version: str) -> Answer | None:
+    codes = senders.get(originator.get("senderID", ""))
+    if codes is None:
+        return _failure(401, "Invalid senderID", version)
+    if not is_one_of(codes, originator.get("securityCode", "")):
+        return _failure(402, "Invalid security code", version)
+    return None
 
 
 # The operations that page, each with its header.

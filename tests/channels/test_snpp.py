@@ -101,7 +101,7 @@ async def test_net_snpp_sends_pages(port: int, inbox: RememberingInbox) -> None:
 
 @pytest.mark.skipif(not Path("/usr/bin/sendpage").exists(), reason="hylafax-client is not installed")
 async def test_hylafax_sendpage_sends_pages(port: int, inbox: RememberingInbox) -> None:
-    command = ("sendpage", "-n", "-h", f"127.0.0.1:{port}", "-s", "Subj", "-p", "5551234", "Code blue — café")
+    command = ("sendpage", "-h", f"127.0.0.1:{port}", "-s", "Subj", "-p", "5551234", "Code blue — café")
     assert await run(*command) == 0
     assert (only(inbox).recipient, only(inbox).body) == (Phi("5551234"), Phi("Subj\nCode blue — café"))
 

@@ -52,7 +52,9 @@ TELNYX_PUBLIC_KEY = base64.b64encode(bytes(TELNYX_KEY.verify_key)).decode()
 VONAGE_SECRET = "signaturesecretsignaturesecret32"
 NEXT_VONAGE_SECRET = "the signature secret that comes after it"
 WCTP_CODE = "wctp-code"
+AMI_SECRET = "amisecret"
 SECRETS = {
+    "TEST_AMI_SECRET": AMI_SECRET,
     "TEST_WCTP_CODE": WCTP_CODE,
     "TEST_NEXT_WCTP_CODE": "wctp-code-that-comes-after-it",
     "TEST_LAPWING_CODE": "f09cf4c0a547b183",
@@ -69,6 +71,14 @@ SECRETS = {
 TWILIO = """
 type: twilio
 auth_token: [env:TEST_AUTH_TOKEN, env:TEST_OLD_AUTH_TOKEN]
+region: US
+"""
+ASTERISK = """
+type: asterisk
+host: 127.0.0.1
+port: PORT
+username: bridge
+secret: env:TEST_AMI_SECRET
 region: US
 """
 KANNEL = """
@@ -135,14 +145,14 @@ class RememberingInbox:
 
 
 def opened(
-    yaml: str, inbox: RememberingInbox, *, name: str = "door", public_url: str = PUBLIC_URL
+    yaml: str, inbox: RememberingInbox, *, name: str = "door", public_url: str = PUBLIC_URL, **around: Any
 ) -> Channel:
     """A channel as this section of nightbell.yaml describes it."""
     source = parse_source("nightbell.yaml", yaml)
     section = ChannelSection(source.value["type"], source, (), Path())
-    around = Surroundings(inbox, utc_now, public_url)
+    surroundings = Surroundings(inbox, utc_now, public_url, **around)
     with patch.dict(os.environ, SECRETS):
-        return open_channel(ChannelId(name), section, around)
+        return open_channel(ChannelId(name), section, surroundings)
 
 
 def utc_now() -> datetime:
@@ -328,13 +338,17 @@ class Wire:
 
 
 def _twilio_request(body: str) -> Request:
-    headers = twilio_headers(MultiDict(parse_qsl(body, keep_blank_values=True)))
-    return Request("/intake/door", CIMultiDict(headers), Phi(body.encode()))
+    # Written anew, so that it is UTF-8 throughout: the SDKs sign nothing else.
+    fields = parse_qsl(body, keep_blank_values=True)
+    headers = twilio_headers(MultiDict(fields))
+    return Request("/intake/door", CIMultiDict(headers), Phi(urlencode(fields).encode()))
 
 
 def _plivo_request(body: str) -> Request:
-    headers = plivo_headers(parse_qs(body, keep_blank_values=True))
-    return Request("/intake/door", CIMultiDict(headers), Phi(body.encode()))
+    fields = parse_qsl(body, keep_blank_values=True)
+    form = urlencode(fields)
+    headers = plivo_headers(parse_qs(form, keep_blank_values=True))
+    return Request("/intake/door", CIMultiDict(headers), Phi(form.encode()))
 
 
 def _telnyx_request(body: str) -> Request:
@@ -357,9 +371,10 @@ def _kannel_request(query: str) -> Request:
 
 def _wctp_request(body: str) -> Request:
     """A document with the security code put in; any other text is the payload of one that lacks its ids."""
-    if not body.startswith("<"):
+    if not body.startswith("<?xml"):
         legal = re.sub("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", body)
-        body = f"{WCTP_HEAD}<wctp-Payload><wctp-Alphanumeric>{escape(legal)}</wctp-Alphanumeric></wctp-Payload>{WCTP_TAIL}"
+        said = f"<wctp-Alphanumeric>{escape(legal)}</wctp-Alphanumeric>"
+        body = f"{WCTP_HEAD}<wctp-Payload>{said}</wctp-Payload>{WCTP_TAIL}"
     body = body.replace('senderID="desk"', f'senderID="desk" securityCode="{WCTP_CODE}"')
     return Request("/intake/door", CIMultiDict(), Phi(body.encode()))
 
@@ -475,5 +490,5 @@ WIRES = {
     ),
 }
 # Channels with a listener or a connection of their own: they have no requests to walk over.
-LISTENERS = {"snpp": SNPP.replace("PORT", "444")}
+LISTENERS = {"asterisk": ASTERISK.replace("PORT", "5038"), "snpp": SNPP.replace("PORT", "444")}
 SECTIONS = {**{name: each.section for name, each in WIRES.items()}, **LISTENERS}

@@ -1,0 +1,231 @@
+"""Calls of an Asterisk, over its manager interface (AMI): one page for each call that nobody took.
+
+How to set it up: docs/channels/asterisk.md. What becomes of a call: `bridge.channels.calls`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+import structlog
+from pydantic import Field
+
+from bridge.channels.ami import (
+    ANSWER_SECONDS,
+    MAX_MESSAGE,
+    AmiRefusedError,
+    Message,
+    log_in,
+    read_message,
+    write_action,
+)
+from bridge.channels.calls import Board, Call
+from bridge.channels.channel import Channel, ChannelType, Surroundings
+from bridge.channels.moments import from_unix
+from bridge.channels.numbers import normal_number
+from bridge.channels.settings import Region
+from bridge.config.values import NumberSetting, SecretRef, Section, Setting
+from bridge.model.errors import StoreUnavailableError
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import ChannelId
+from bridge.model.phi import Phi, protect_optional
+from bridge.model.priority import Priority
+
+QUIET_SECONDS = 30.0  # of silence before Asterisk is asked whether it is there; as long again for its answer
+FIRST_PAUSE = 1.0  # seconds before another try; doubled up to the longest
+LONGEST_PAUSE = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class AsteriskSettings(Section):
+    """A connection to an Asterisk's manager interface."""
+
+    host: Setting = Field(description="Where Asterisk is.")
+    port: NumberSetting = Field(
+        default=5038, description="The port of its manager interface; with TLS mostly 5039."
+    )
+    tls: bool = Field(
+        default=False, description="Whether the interface is encrypted (tlsenable in manager.conf)."
+    )
+    username: Setting = Field(description="The user in manager.conf.")
+    secret: SecretRef = Field(description="The secret of that user.")
+    login: Literal["md5", "plain"] = Field(
+        default="md5",
+        description="How to log in: md5 does not send the secret itself; plain is for TLS alone.",
+    )
+    contexts: tuple[str, ...] = Field(
+        default=(),
+        description="The dialplan's contexts in which calls from outside begin; all, if left out.",
+    )
+    region: Region | None = Field(
+        default=None, description="The country (US, GB, ...) of numbers that come without a country code."
+    )
+
+
+def build(channel: ChannelId, settings: AsteriskSettings, around: Surroundings) -> Channel:
+    """A channel that listens to Asterisk. Raises `SecretUnreadableError`."""
+    line = _Line(channel, settings, settings.secret.read_text(), around)
+    return Channel(channel, ASTERISK.name, serve=line.serve)
+
+
+ASTERISK = ChannelType("asterisk", AsteriskSettings, build)
+
+
+@dataclass(slots=True)
+class _Line:
+    """The connection, over all its interruptions."""
+
+    channel: ChannelId
+    settings: AsteriskSettings
+    secret: str = field(repr=False)
+    around: Surroundings
+    board: Board = field(default_factory=Board)
+    trouble: str | None = "it has not connected yet"
+    heard: bool = False  # whether the current connection came as far as the login
+
+    async def serve(self) -> None:
+        """Stay connected. What goes wrong is told, and tried again ever less often."""
+        pause = FIRST_PAUSE
+        while True:
+            self.heard = False
+            try:
+                await self._session()
+                trouble = "Asterisk ended the connection"
+            except AmiRefusedError as error:
+                trouble = str(error)
+            except TimeoutError:
+                trouble = "Asterisk does not answer"
+            except asyncio.IncompleteReadError:
+                trouble = "Asterisk closed the connection"
+            except asyncio.LimitOverrunError:
+                trouble = "what answers does not speak AMI"
+            except OSError as error:
+                trouble = f"Asterisk can't be reached ({type(error).__name__})"
+            await self._tell(trouble)
+            pause = FIRST_PAUSE if self.heard else min(pause * 2, LONGEST_PAUSE)
+            await asyncio.sleep(pause)
+
+    async def _session(self) -> None:
+        settings = self.settings
+        async with asyncio.timeout(ANSWER_SECONDS):
+            reader, writer = await asyncio.open_connection(
+                settings.host,
+                settings.port,
+                ssl=ssl.create_default_context() if settings.tls else None,
+                limit=MAX_MESSAGE,
+            )
+        try:
+            await log_in(reader, writer, settings.username, self.secret, md5_login=settings.login == "md5")
+            self.heard = True
+            await self._tell(None)
+            for action in _QUESTIONS:
+                write_action(writer, action, ActionID=action)
+            await self._listen(reader, writer)
+        finally:
+            writer.close()
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await writer.wait_closed()
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there: list[Message] = []
+        while True:
+            try:
+                async with asyncio.timeout(QUIET_SECONDS):
+                    message = await read_message(reader)
+            except TimeoutError:
+                write_action(writer, "Ping")
+                async with asyncio.timeout(QUIET_SECONDS):
+                    message = await read_message(reader)
+            event = message.get("event")
+            if event == "Shutdown":
+                return
+            if message.get("response") == "Error" and message.get("actionid") in _QUESTIONS:
+                await self._tell(
+                    f"Asterisk does not allow {message['actionid']}: see read and write in manager.conf"
+                )
+            if event == "CoreShowChannel":
+                there.append(message)
+            if event == "VoicemailUserEntry":
+                await self._count(message)
+            for call in self.board.hear(message):
+                await self._ended(call)
+            if event == "CoreShowChannelsComplete":
+                for call in self.board.only_these_go_on(each.get("uniqueid", "") for each in there):
+                    await self._ended(call)
+
+    async def _count(self, message: Message) -> None:
+        """Find the messages that were left while the connection was away, by how many more there are."""
+        mailbox = f"{message.get('voicemailbox')}@{message.get('vmcontext')}"
+        count = message.get("newmessagecount", "")
+        if not count.isdecimal():
+            return
+        missed = int(count) - self.board.mailboxes.get(mailbox, int(count))
+        self.board.mailboxes[mailbox] = int(count)
+        if missed > 0:
+            now = self.around.now()
+            await self._keep(
+                IntakeEvent(
+                    channel=self.channel,
+                    key=Phi(f"{mailbox} {count} {now.isoformat()}"),
+                    kind=EventKind.VOICEMAIL,
+                    body=Phi("Left while the connection to Asterisk was away"),
+                    recipient=Phi(mailbox),
+                    attributes={"mailbox": Phi(mailbox), "messages": Phi(str(missed))},
+                )
+            )
+
+    async def _ended(self, call: Call) -> None:
+        kind = call.kind
+        begins_outside = not self.settings.contexts or call.context in self.settings.contexts
+        if kind is not None and begins_outside:
+            await self._keep(_event(self.channel, call, kind, self.settings.region))
+
+    async def _keep(self, event: IntakeEvent) -> None:
+        """Keep an event, however long it takes: Asterisk says nothing twice."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                receipt = await self.around.inbox.accept(event)
+            except StoreUnavailableError:
+                log.warning("call_waits_for_the_store", channel=self.channel)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                outcome = "duplicate" if receipt.duplicate else "accepted"
+                log.info("call_taken", channel=self.channel, kind=event.kind.value, outcome=outcome)
+                return
+
+    async def _tell(self, trouble: str | None) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            await self.around.tell(self.channel, trouble)
+
+
+# What is asked after each login, so that nothing stays unknown that happened before it.
+_QUESTIONS = ("CoreShowChannels", "VoicemailUsersList")
+
+
+def _event(channel: ChannelId, call: Call, kind: EventKind, region: str | None) -> IntakeEvent:
+    told = call.told or {}
+    urgency = told.get("priority", "").lower()
+    said = {"mailbox": call.mailbox, "digits": call.digits, "waited_seconds": call.waited}
+    return IntakeEvent(
+        channel=channel,
+        key=Phi(call.linkedid),
+        kind=kind,
+        body=Phi(told.get("body", "")),
+        caller=normal_number(call.caller, region),
+        caller_name=protect_optional(call.caller_name),
+        called=normal_number(call.called, region),
+        recipient=protect_optional(told.get("recipient") or call.mailbox),
+        queue=protect_optional(call.queue),
+        priority=Priority(urgency) if urgency in list(Priority) else None,
+        occurred_at=from_unix(call.began.partition(".")[0]),
+        attributes={name: Phi(value) for name, value in said.items() if value},
+    )
