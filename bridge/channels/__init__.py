@@ -9,6 +9,7 @@ from bridge.channels.asterisk import ASTERISK
 from bridge.channels.channel import Channel, ChannelType, Surroundings
 from bridge.channels.kannel import KANNEL
 from bridge.channels.plivo import PLIVO
+from bridge.channels.smtp import SMTP
 from bridge.channels.snpp import SNPP
 from bridge.channels.telnyx import TELNYX
 from bridge.channels.twilio import TWILIO
@@ -26,6 +27,7 @@ CHANNEL_TYPES: dict[str, ChannelType[Any]] = {
         ASTERISK,
         KANNEL,
         PLIVO,
+        SMTP,
         SNPP,
         TELNYX,
         TWILIO,

@@ -90,6 +90,13 @@ PLIVO = """
 type: plivo
 auth_token: [env:TEST_AUTH_TOKEN, env:TEST_OLD_AUTH_TOKEN]
 """
+SMTP = """
+type: smtp
+port: PORT
+peers: 127.0.0.1
+domains: [pager.example, pager.test]
+require_tls: false
+"""
 SNPP = """
 type: snpp
 port: PORT
@@ -490,5 +497,9 @@ WIRES = {
     ),
 }
 # Channels with a listener or a connection of their own: they have no requests to walk over.
-LISTENERS = {"asterisk": ASTERISK.replace("PORT", "5038"), "snpp": SNPP.replace("PORT", "444")}
+LISTENERS = {
+    "asterisk": ASTERISK.replace("PORT", "5038"),
+    "smtp": SMTP.replace("PORT", "25"),
+    "snpp": SNPP.replace("PORT", "444"),
+}
 SECTIONS = {**{name: each.section for name, each in WIRES.items()}, **LISTENERS}

@@ -1,0 +1,277 @@
+"""Pages by mail: a mail server that takes mail for the pagers' addresses, and for nobody else.
+
+How to set it up: docs/channels/smtp.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import logging
+import re
+import ssl
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.utils import parseaddr, parsedate_to_datetime
+from hashlib import sha256
+from typing import Annotated, Any
+
+import structlog
+from aiosmtpd.smtp import SMTP as Protocol
+from aiosmtpd.smtp import Envelope, Session
+from pydantic import Field
+
+from bridge.channels.channel import Channel, ChannelType, Surroundings
+from bridge.channels.settings import is_peer
+from bridge.channels.tcp import ListenerSettings
+from bridge.config.values import LocalPath, one_or_more
+from bridge.model.errors import StoreUnavailableError
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import ChannelId
+from bridge.model.phi import Phi, protect_optional
+from bridge.model.priority import Priority
+
+MAX_MAIL = 5 * 1024 * 1024  # bytes: a voicemail of some minutes is attached
+MAX_CONNECTIONS = 32
+MAX_RECIPIENTS = 16
+MAX_COMMANDS = 100  # of each kind in one connection
+SILENT_SECONDS = 60.0
+SESSION_SECONDS = 300.0  # for all of a connection
+
+log = structlog.get_logger(__name__)
+
+
+class SmtpSettings(ListenerSettings):
+    """A mail server for the pagers' addresses."""
+
+    domains: Annotated[tuple[str, ...], one_or_more, Field(min_length=1)] = Field(
+        description="The domains of the pagers' addresses; what stands before the @ is the event's recipient."
+    )
+    certificate: LocalPath | None = Field(
+        default=None, description="The certificate and its chain (PEM), for STARTTLS."
+    )
+    key: LocalPath | None = Field(default=None, description="The certificate's private key (PEM).")
+    require_tls: bool = Field(default=True, description="Whether mail is only taken after STARTTLS.")
+
+
+def build(channel: ChannelId, settings: SmtpSettings, around: Surroundings) -> Channel:
+    """A channel that listens for mail."""
+
+    async def serve() -> None:
+        # Its log repeats what a sender wrote.
+        logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)
+        doors: set[_Door] = set()
+        context = _tls(settings)
+
+        def door() -> asyncio.BaseProtocol:
+            if len(doors) >= MAX_CONNECTIONS:
+                log.info("connection_refused", channel=channel, outcome="too_many_connections")
+                return _TurnedAway()
+            return _Door(
+                doors,
+                _Desk(channel, settings, around),
+                data_size_limit=MAX_MAIL,
+                enable_SMTPUTF8=True,
+                ident="Nightbell",
+                tls_context=context,
+                require_starttls=settings.require_tls,
+                timeout=SILENT_SECONDS,
+                command_call_limit=MAX_COMMANDS,
+            )
+
+        server = await asyncio.get_running_loop().create_server(door, settings.host, settings.port)
+        try:
+            async with server:
+                log.info("channel_listens", channel=channel, port=settings.port)
+                await server.serve_forever()
+        finally:
+            for each in list(doors):
+                each.end()
+
+    return Channel(channel, SMTP.name, serve=serve)
+
+
+SMTP = ChannelType("smtp", SmtpSettings, build)
+
+
+def _tls(settings: SmtpSettings) -> ssl.SSLContext | None:
+    if settings.certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(settings.certificate, settings.key)
+    return context
+
+
+class _Door(Protocol):
+    """One connection, within the bounds of time and number that the library does not have."""
+
+    def __init__(self, doors: set[_Door], desk: _Desk, **bounds: Any) -> None:
+        super().__init__(desk, **bounds)
+        self._doors = doors
+        self._end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._doors.add(self)
+        if self._end is None:  # it is called again after STARTTLS
+            self._end = asyncio.get_running_loop().call_later(SESSION_SECONDS, self.end)
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._doors.discard(self)
+        if self._end is not None:
+            self._end.cancel()
+        super().connection_lost(error)
+
+    def end(self) -> None:
+        """End the connection now."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class _TurnedAway(asyncio.Protocol):
+    """A connection over the bound: it is told so, and closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.write(b"421 4.7.0 Too many connections, try again\r\n")
+        transport.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What the library asks at each command; the names are its own."""
+
+    channel: ChannelId
+    settings: SmtpSettings
+    around: Surroundings
+
+    async def handle_MAIL(  # noqa: N802
+        self, _: Protocol, session: Session, envelope: Envelope, address: str, __: list[str]
+    ) -> str:
+        """Who sends: only the peers may."""
+        if not is_peer(session.peer[0] if session.peer else "", self.settings.peers):
+            return "550 5.7.1 This address is not among the channel's peers"
+        envelope.mail_from = address
+        return "250 2.1.0 OK"
+
+    async def handle_RCPT(  # noqa: N802
+        self, _: Protocol, __: Session, envelope: Envelope, address: str, ___: list[str]
+    ) -> str:
+        """To whom: an address in one of the domains."""
+        name, _at, domain = address.rpartition("@")
+        if not name or domain.lower() not in [each.lower() for each in self.settings.domains]:
+            return "550 5.7.1 No mail is taken for this domain"
+        if len(envelope.rcpt_tos) >= MAX_RECIPIENTS:
+            return "452 4.5.3 Too many recipients"
+        envelope.rcpt_tos.append(address)
+        return "250 2.1.5 OK"
+
+    async def handle_DATA(self, _: Protocol, __: Session, envelope: Envelope) -> str:  # noqa: N802
+        """The mail itself: an event for each recipient, durable before the answer."""
+        content = Phi(envelope.original_content or b"")
+        mail = await asyncio.to_thread(read_mail, content)
+        try:
+            if mail is None:
+                await self.around.inbox.keep_unreadable(self.channel, content, "a mail could not be read")
+                return "554 5.6.0 The mail can't be read; it was kept"
+            for recipient in dict.fromkeys(envelope.rcpt_tos):
+                receipt = await self.around.inbox.accept(_event(self.channel, mail, recipient))
+                outcome = "duplicate" if receipt.duplicate else "accepted"
+                log.info("mail_taken", channel=self.channel, outcome=outcome)
+        except StoreUnavailableError:
+            return "451 4.3.0 The mail could not be kept, send it again"
+        return "250 2.0.0 Paged"
+
+    async def handle_exception(self, error: Exception) -> str:
+        """Log where it failed, without the error's own words."""
+        log.error("mail_failed", channel=self.channel, error=type(error).__name__)
+        return "451 4.3.0 The bridge failed at this mail; its log says why"
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """What is read of a mail."""
+
+    key: str = field(repr=False)
+    sender: str = field(repr=False)
+    sender_name: str = field(repr=False)
+    subject: str = field(repr=False)
+    text: str = field(repr=False)
+    attachments: int
+    urgent: bool
+    sent_at: datetime | None
+
+
+def read_mail(content: Phi[bytes]) -> Mail | None:
+    """Read a mail; None if even its headers are beyond reading."""
+    try:
+        message = message_from_bytes(content.reveal(), policy=policy.default)
+        assert isinstance(message, EmailMessage)  # noqa: S101 - the policy's own
+        return _read(message, content)
+    except Exception:  # noqa: BLE001 - the standard library fails at broken headers in many ways
+        return None
+
+
+def _read(message: EmailMessage, content: Phi[bytes]) -> Mail:
+    body = message.get_body(("plain", "html"))
+    parts = [part for part in message.walk() if not part.is_multipart() and part is not body]
+    name, address = parseaddr(_header(message, "From"))
+    importance = f"{_header(message, 'Importance')} {_header(message, 'X-Priority')}".strip().lower()
+    return Mail(
+        key=_header(message, "Message-ID") or sha256(content.reveal()).hexdigest(),
+        sender=address,
+        sender_name=name,
+        subject=_header(message, "Subject"),
+        text=_words(body) if isinstance(body, EmailMessage) else "",
+        attachments=len(parts),
+        urgent=importance.startswith(("high", "1", "2")),
+        sent_at=_moment(_header(message, "Date")),
+    )
+
+
+def _header(message: EmailMessage, name: str) -> str:
+    return str(message.get(name, "")).encode(errors="surrogateescape").decode(errors="replace").strip()
+
+
+def _words(body: EmailMessage) -> str:
+    """The text of a part. UTF-8 comes first: Asterisk writes it under the label of ISO-8859-1."""
+    raw = body.get_payload(decode=True)
+    data = raw if isinstance(raw, bytes) else b""
+    text = _decoded(data, body.get_content_charset() or "utf-8").replace("\r\n", "\n")
+    if body.get_content_subtype() == "html":
+        text = html.unescape(re.sub(r"<[^>]*>", " ", re.sub(r"(?is)<(style|script)\b.*?</\1>", " ", text)))
+        text = re.sub(r"[ \t]*\n\s*", "\n", re.sub(r"[ \t]+", " ", text))
+    return text.strip()
+
+
+def _decoded(data: bytes, charset: str) -> str:
+    for each in ("utf-8", charset):
+        try:
+            return data.decode(each)
+        except (UnicodeError, LookupError):
+            continue
+    return data.decode("cp1252", errors="replace")
+
+
+def _moment(written: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(written).astimezone(UTC)
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+def _event(channel: ChannelId, mail: Mail, recipient: str) -> IntakeEvent:
+    said = {"sender": mail.sender, "media_count": str(mail.attachments) if mail.attachments else ""}
+    return IntakeEvent(
+        channel=channel,
+        key=Phi(f"{mail.key} {recipient}"),
+        kind=EventKind.PAGE,
+        body=Phi("\n".join(part for part in (mail.subject, mail.text) if part)),
+        caller_name=protect_optional(mail.sender_name),
+        recipient=Phi(recipient.rpartition("@")[0].lower()),
+        priority=Priority.URGENT if mail.urgent else None,
+        occurred_at=mail.sent_at,
+        attributes={name: Phi(value) for name, value in said.items() if value},
+    )

@@ -1,0 +1,254 @@
+"""Pages by mail: from swaks, from Python's own client, and as Asterisk writes them."""
+
+from __future__ import annotations
+
+import asyncio
+import smtplib
+import ssl
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.channels import smtp
+from bridge.channels.smtp import read_mail
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.phi import Phi
+from bridge.model.priority import Priority
+from tests.channels.wire import CANARY, SMTP, RememberingInbox, listening, utc_now
+
+CAPTURES = Path(__file__).parent / "captures" / "voicemail_mail"
+T = TypeVar("T")
+
+
+@pytest_asyncio.fixture
+async def port(inbox: RememberingInbox) -> AsyncIterator[int]:
+    async with listening(SMTP, inbox) as port:
+        yield port
+
+
+def mail(text: str = "Call room 12", **headers: str) -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = "Front desk <desk@call.example>"
+    message["To"] = "cardiology@pager.example"
+    message["Subject"] = "Urgent page"
+    message["Message-ID"] = "<1@call.example>"
+    for name, value in headers.items():
+        del message[name]
+        message[name.replace("_", "-")] = value
+    message.set_content(text)
+    return message
+
+
+async def client(port: int, talk: Callable[[smtplib.SMTP], T]) -> T:
+    """What a client in another thread makes of a connection."""
+
+    def run() -> T:
+        with smtplib.SMTP("127.0.0.1", port, timeout=10) as connection:
+            return talk(connection)
+
+    return await asyncio.to_thread(run)
+
+
+async def send(port: int, message: EmailMessage, to: str | list[str] = "cardiology@pager.example") -> None:
+    await client(port, lambda connection: connection.send_message(message, to_addrs=to))
+
+
+def only(inbox: RememberingInbox) -> IntakeEvent:
+    [event] = inbox.events
+    return event
+
+
+async def test_a_mail_becomes_an_intake_event(port: int, inbox: RememberingInbox) -> None:
+    await send(port, mail(Date="Tue, 24 Nov 2026 04:12:47 +0100"))
+    assert only(inbox) == IntakeEvent(
+        channel=only(inbox).channel,
+        key=Phi("<1@call.example> cardiology@pager.example"),
+        kind=EventKind.PAGE,
+        body=Phi("Urgent page\nCall room 12"),
+        caller_name=Phi("Front desk"),
+        recipient=Phi("cardiology"),
+        occurred_at=datetime(2026, 11, 24, 3, 12, 47, tzinfo=UTC),
+        attributes={"sender": Phi("desk@call.example")},
+    )
+
+
+@pytest.mark.skipif(not Path("/usr/bin/swaks").exists(), reason="swaks is not installed")
+async def test_swaks_sends_a_page(port: int, inbox: RememberingInbox) -> None:
+    command = ("swaks", "--server", f"127.0.0.1:{port}", "--to", "5551234@pager.example")
+    words = ("--from", "desk@call.example", "--header", "Subject: Urgent page", "--body", "Call room 12")
+    process = await asyncio.create_subprocess_exec(*command, *words, stdout=asyncio.subprocess.DEVNULL)
+    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert (only(inbox).recipient, only(inbox).body) == (Phi("5551234"), Phi("Urgent page\nCall room 12"))
+
+
+async def test_each_address_gets_its_event(port: int, inbox: RememberingInbox) -> None:
+    await send(port, mail(), ["Cardiology@pager.example", "surgery@PAGER.TEST"])
+    assert [event.recipient for event in inbox.events] == [Phi("cardiology"), Phi("surgery")]
+
+
+async def test_the_same_mail_again_is_one_event(port: int, inbox: RememberingInbox) -> None:
+    for _ in range(2):
+        await send(port, mail())
+    assert len(inbox.events) == 1
+
+
+async def test_mail_for_another_domain_is_refused(port: int, inbox: RememberingInbox) -> None:
+    with pytest.raises(smtplib.SMTPRecipientsRefused, match="550"):
+        await send(port, mail(), "somebody@elsewhere.example")
+    assert not inbox.events
+
+
+async def test_mail_from_another_address_is_refused(inbox: RememberingInbox) -> None:
+    async with listening(SMTP.replace("127.0.0.1", "10.0.0.1"), inbox) as port:
+        with pytest.raises(smtplib.SMTPSenderRefused, match="550"):
+            await send(port, mail())
+
+
+async def test_the_sender_hears_that_the_database_is_away(port: int, inbox: RememberingInbox) -> None:
+    inbox.away = True
+    with pytest.raises(smtplib.SMTPDataError, match="451"):
+        await send(port, mail())
+
+
+async def test_too_large_a_mail_is_refused(inbox: RememberingInbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smtp, "MAX_MAIL", 1000)
+    async with listening(SMTP, inbox) as port:
+        with pytest.raises(smtplib.SMTPResponseException, match="552"):
+            await send(port, mail("x" * 900 + "\n" + "y" * 900))
+    assert not inbox.events
+
+
+async def test_too_many_addresses_are_refused(port: int, inbox: RememberingInbox) -> None:
+    to = [f"pager{number}@pager.example" for number in range(17)]
+    refused = await client(port, lambda connection: connection.send_message(mail(), to_addrs=to))
+    assert [code for code, _ in refused.values()] == [452]
+    assert len(inbox.events) == 16
+
+
+async def test_connections_over_the_bound_are_turned_away(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smtp, "MAX_CONNECTIONS", 1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    assert (await reader.readline()).startswith(b"220")
+    with pytest.raises(smtplib.SMTPConnectError, match="421"):
+        await client(port, lambda connection: None)
+    writer.close()
+
+
+async def test_a_connection_ends_in_its_time(
+    inbox: RememberingInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smtp, "SESSION_SECONDS", 0.05)
+    async with listening(SMTP, inbox) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bridge.example")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(utc_now() - timedelta(days=1))
+        .not_valid_after(utc_now() + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    form = serialization.PrivateFormat.PKCS8
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
+    (tmp_path / "mail.pem").write_bytes(made.public_bytes(pem))
+    return tmp_path
+
+
+async def test_mail_is_taken_only_after_starttls_where_it_is_required(
+    inbox: RememberingInbox, certificate: Path
+) -> None:
+    tls = f"certificate: {certificate}/mail.pem\nkey: {certificate}/key.pem\n"
+    context = ssl.create_default_context(cafile=certificate / "mail.pem")
+    context.check_hostname = False
+
+    def with_tls(connection: smtplib.SMTP) -> None:
+        connection.starttls(context=context)
+        connection.send_message(mail(), to_addrs="cardiology@pager.example")
+
+    async with listening(SMTP.replace("require_tls: false\n", tls), inbox) as port:
+        with pytest.raises(smtplib.SMTPSenderRefused, match="530"):
+            await send(port, mail())
+        await client(port, with_tls)
+    assert only(inbox).recipient == Phi("cardiology")
+
+
+async def test_attachments_are_counted(port: int, inbox: RememberingInbox) -> None:
+    message = mail()
+    message.add_attachment(b"RIFF", maintype="audio", subtype="x-wav", filename="msg0001.WAV")
+    await send(port, message)
+    assert (only(inbox).body, only(inbox).attributes["media_count"]) == (
+        Phi("Urgent page\nCall room 12"),
+        Phi("1"),
+    )
+
+
+async def test_importance_is_a_priority(port: int, inbox: RememberingInbox) -> None:
+    await send(port, mail(Importance="High"))
+    assert only(inbox).priority == Priority.URGENT
+
+
+async def test_html_alone_is_read_as_its_text(port: int, inbox: RememberingInbox) -> None:
+    message = mail()
+    message.set_content("<style>p{}</style><p>Call  room<br>12 &amp; 13</p>", subtype="html")
+    await send(port, message)
+    assert only(inbox).body == Phi("Urgent page\nCall room 12 & 13")
+
+
+@pytest.mark.parametrize("path", sorted(CAPTURES.glob("*.eml")), ids=lambda path: path.stem)
+def test_a_captured_voicemail_mail_is_read(path: Path) -> None:
+    read = read_mail(Phi(path.read_bytes()))
+    assert read is not None
+    assert read.key.startswith("<Asterisk-")
+    assert "\ufffd" not in read.text
+    assert read.text
+
+
+def test_utf_8_under_the_label_of_latin_1_is_read() -> None:
+    [text] = [
+        read.text
+        for path in CAPTURES.glob("*.eml")
+        if (read := read_mail(Phi(path.read_bytes()))) is not None and "Ñ" in read.text
+    ]
+    assert "José Ñandú" in text
+
+
+async def test_nothing_that_a_sender_wrote_is_logged(
+    port: int, inbox: RememberingInbox, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("DEBUG")
+
+    async def crash(_: IntakeEvent) -> None:
+        raise RuntimeError(CANARY)
+
+    await send(port, mail(CANARY, Subject=CANARY), f"{CANARY}@pager.example")
+    inbox.accept = crash  # type: ignore[method-assign,assignment]
+    with pytest.raises(smtplib.SMTPDataError, match="451"):
+        await send(port, mail(CANARY), f"{CANARY}@pager.example")
+    assert CANARY not in f"{caplog.text}{capsys.readouterr()}"
+
+
+@given(
+    st.binary()
+    | st.text().map(lambda text: f"From: {text}\r\nSubject: {text}\r\n\r\n{text}".encode(errors="replace"))
+)
+def test_no_content_breaks_the_reader(content: bytes) -> None:
+    read = read_mail(Phi(content))
+    if read is not None:
+        "".join((read.key, read.subject, read.text, read.sender, read.sender_name)).encode()
