@@ -26,6 +26,7 @@ from bridge.engine.dispatch import Dispatch
 from bridge.engine.escalate import Escalation
 from bridge.engine.loop import Wake, run_loop
 from bridge.engine.notarise import Notary
+from bridge.engine.offboard import Offboarding
 from bridge.engine.pulse import Pulse
 from bridge.engine.readiness import Readiness
 from bridge.engine.reload import Reload
@@ -50,7 +51,7 @@ from bridge.model.doors import OPERATIONS, Destination
 from bridge.model.errors import HomeserverError, StoreUnavailableError
 from bridge.model.ids import PersonId, UserId
 from bridge.policy.schedule import room_members
-from bridge.store import ledger, outbox
+from bridge.store import leavers, ledger, outbox
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
@@ -168,7 +169,7 @@ def room_plan(live: CurrentRulebook, situation: Situation, now: Clock, destinati
     return RoomPlan(
         destination,
         name,
-        members or frozenset(roster.people[person].matrix for person in people),
+        (members or frozenset(roster.people[person].matrix for person in people)) - situation.leavers,
         federate=rooms.federate,
         rotate_after_ms=round(encryption.rotate_after.total_seconds() * 1000),
         rotate_after_messages=encryption.rotate_after_messages,
@@ -225,6 +226,7 @@ async def _run_loops(
     situation = Situation(now)
     async with database.read() as connection:
         await situation.load(connection)
+        situation.leavers = await leavers.all_of_them(connection)
     started = Record(Action.STARTED, objects={"version": __version__, "config": house.config.hash})
     async with database.write() as connection:
         await ledger.append(connection, [started], now())
@@ -278,8 +280,10 @@ async def _run_loops(
         group.create_task(run_loop("devices", bells.devices, devices.step, pulse.beat))
         group.create_task(run_loop("answers", bells.answers, answers.step, pulse.beat))
         group.create_task(run_loop("readiness", bells.readiness, readiness.step, pulse.beat))
-        retention = Retention(database, keys, MatrixEraser(house.homeserver), live, now=now)
+        retention = Retention(database, keys, MatrixEraser(house.homeserver, house.machine), live, now=now)
         group.create_task(run_loop("retain", bells.retain, retention.step, pulse.beat))
+        offboarding = Offboarding(database, situation, changed=bells.readiness.ring)
+        group.create_task(run_loop("offboard", Wake(), offboarding.step, pulse.beat))
         group.create_task(run_loop("shifts", bells.shifts, hand_overs.step, pulse.beat))
         group.create_task(run_loop("deliver", bells.deliver, partial(delivery.step, group), pulse.beat))
         log.info("bell_ready", bot=house.homeserver.bot, device=house.homeserver.device)

@@ -11,6 +11,7 @@ import typer
 # the function `call_back`.
 COMMANDS = {
     "run": ("bridge.cli.run", "Run the bridge."),
+    "reload": ("bridge.cli.reload", "Have the running bridge take the configuration as it now is."),
     "check": ("bridge.cli.check", "Look for mistakes in the configuration, and for minutes without anybody."),
     "explain": ("bridge.cli.explain", "Show what would happen to an event, step by step."),
     "oncall": ("bridge.cli.oncall", "Show who holds which role."),
@@ -27,6 +28,11 @@ COMMANDS = {
     "retention": ("bridge.cli.retention", "Show what will go, when and why, and the proof of what went."),
     "hold": ("bridge.cli.hold", "Keep content from going: legal holds, and their export."),
     "vault": ("bridge.cli.vault", "Show the vault's keys, or change the operator's key."),
+    "offboard": ("bridge.cli.offboard", "Take a person out of every room and every key, at once."),
+    "break-glass": (
+        "bridge.cli.break_glass",
+        "Read a page's content in an emergency; it is told and recorded.",
+    ),
     "health": ("bridge.cli.health", "Ask the running bridge how it is."),
 }
 

@@ -14,6 +14,7 @@ import typer
 
 from bridge.app import Archive, open_archive
 from bridge.archive import seal, unseal
+from bridge.cli.administrators import Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.cli.moments import moment
@@ -114,6 +115,7 @@ async def _would_hold(config: Config, hold: Hold) -> None:
 async def _place(config: Config, hold: Hold, by: str, reason: Phi[str]) -> None:
     now = datetime.now(UTC)
     async with open_archive(config) as archive:
+        await require(archive, by, Duty.COMPLIANCE, "hold place")
         hold = _findable(archive, hold)
         lives = await _lives(archive, hold, now)
         objects: dict[str, str | int] = {"hold": hold.id, "kind": hold.kind.value, "pages": len(lives)}
@@ -135,12 +137,18 @@ def _findable(archive: Archive, hold: Hold) -> Hold:
 
 async def _lift(config: Config, hold_id: str, by: str) -> None:
     now = datetime.now(UTC)
-    async with open_archive(config) as archive, archive.database.write() as connection:
+    async with open_archive(config) as archive:
+        await require(archive, by, Duty.COMPLIANCE, "hold lift")
+        await _end(archive, hold_id, by, now)
+    typer.echo(f"{hold_id} is lifted")
+
+
+async def _end(archive: Archive, hold_id: str, by: str, now: datetime) -> None:
+    async with archive.database.write() as connection:
         if not await holds.lift(connection, hold_id, by, now):
             typer.echo(f"no hold {hold_id} is in force", err=True)
             raise typer.Exit(1)
         await ledger.append(connection, [Record(Action.HOLD_LIFTED, by, objects={"hold": hold_id})], now)
-    typer.echo(f"{hold_id} is lifted")
 
 
 async def _list(config: Config) -> None:
@@ -159,6 +167,7 @@ async def _list(config: Config) -> None:
 async def _export(config: Config, hold_id: str, by: str, passphrase: str) -> bytes:
     now = datetime.now(UTC)
     async with open_archive(config) as archive:
+        await require(archive, by, Duty.COMPLIANCE, "hold export")
         async with archive.database.read() as connection:
             hold = next((each for each in await holds.in_force(connection) if each.id == hold_id), None)
         if hold is None:

@@ -20,6 +20,7 @@ from standardwebhooks import Webhook
 
 from bridge.app import open_archive
 from bridge.channels.webhook import WebhookSettings
+from bridge.cli.administrators import Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.cli.leak_search import Hit, Needle, in_bytes, in_files, needles
@@ -92,9 +93,11 @@ async def _check(
     *places: Sequence[Any],
 ) -> list[Searched]:
     paths, databases, urls = places
+    async with open_archive(config) as archive:
+        await require(archive, by, Duty.OPERATOR, "leakcheck")
+        async with archive.database.write() as connection:
+            await ledger.append(connection, [Record(Action.CANARY, by)], datetime.now(UTC))
     await _plant(config, canaries)
-    async with open_archive(config) as archive, archive.database.write() as connection:
-        await ledger.append(connection, [Record(Action.CANARY, by)], datetime.now(UTC))
     wanted = needles(canaries)
     searched = []
     for path in paths:

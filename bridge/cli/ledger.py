@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge import ledger as chain
 from bridge.app import open_archive
+from bridge.cli.administrators import Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.config.routing import parse_number
@@ -160,6 +161,8 @@ async def _show(directory: Path, page: PageId) -> None:
 
 
 async def _disclosures(directory: Path, number: str, by: str, form: Format) -> None:
+    async with open_archive(load_or_exit(directory)) as archive:
+        await require(archive, by, Duty.COMPLIANCE, "ledger disclosures")
     async with _opened(directory) as (connection, keys):
         token = keys.lookup(CALLER, Phi(parse_number(number).low))
         found = await rows.of_patient(connection, token)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from bridge.app import open_archive
+from bridge.cli.administrators import Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.ledger import Action, Record
@@ -61,6 +62,7 @@ async def _rotate(directory: Path, by: str) -> None:
     config = load_or_exit(directory)
     total = 0
     async with open_archive(config) as archive:
+        await require(archive, by, Duty.OPERATOR, "vault rotate")
         while True:
             async with archive.database.write() as connection:
                 done = await archive.keys.rotate(connection, BATCH)

@@ -78,6 +78,13 @@ class Keys(Section):
     previous_operator_key: SecretRef | None = None
 
 
+class Administrators(Section):
+    """Who may do what with what is kept, by their Matrix IDs; by default those of the operations room."""
+
+    operator: Annotated[tuple[MatrixUser, ...], one_or_more] = ()
+    compliance: Annotated[tuple[MatrixUser, ...], one_or_more] = ()
+
+
 class Ledger(Section):
     """The record of what happened, and how often it is signed."""
 
@@ -128,6 +135,7 @@ class NightbellConfig(Section):
     listen: Listen
     database: Database
     keys: Keys
+    administrators: Administrators = Administrators()
     ledger: Ledger = Ledger()
     encryption: Encryption = Encryption()
     rooms: Rooms

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,6 +27,7 @@ from bridge.store.retention import Erasure
 CERTIFICATE = "certificate of destruction"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BATCH = 200
+LATE = timedelta(days=1)
 BREATH_SECONDS = 0.05
 LEFT = (
     "Members' devices may hold what was decrypted, exported, photographed or notified of before.",
@@ -58,8 +59,13 @@ class Retention:
         destroyed = await self._destroy_pages() + await self._destroy_loose()
         if destroyed:
             await self._database.forget_deleted()
+        async with self._database.write() as connection:
+            await retention.note_stragglers(connection, now - LATE)
         await self._redact()
         await self._prove()
+        config = self._rulebook().config
+        # Clients make a new key at each rotation, so that twice as long is longer than any is used.
+        await self._eraser.forget_keys(now - 2 * config.nightbell.encryption.rotate_after)
         every = self._rulebook().config.retention.sweep_every
         self._next = now + every
         return every.total_seconds()

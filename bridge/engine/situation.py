@@ -27,6 +27,7 @@ class Situation:
         self._now = now
         self._changes: tuple[Change, ...] = ()
         self.courier: Courier | None = None
+        self.leavers: frozenset[UserId] = frozenset()  # taken out by command, whatever the files say
 
     async def load(self, connection: AsyncConnection) -> None:
         """Read the shift changes anew."""

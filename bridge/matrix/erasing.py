@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 from mautrix.api import Method
 
 from bridge.matrix.homeserver import Homeserver, path
+from bridge.matrix.machine import Machine
 from bridge.model.doors import Presence, Purge
 from bridge.model.errors import HomeserverError
 from bridge.model.ids import EventId, RoomId
@@ -22,8 +24,9 @@ REFUSALS = ("M_FORBIDDEN", "M_NOT_FOUND", "M_UNRECOGNIZED")
 class MatrixEraser:
     """Works on one event, or one room, at a time."""
 
-    def __init__(self, homeserver: Homeserver) -> None:
+    def __init__(self, homeserver: Homeserver, machine: Machine) -> None:
         self._homeserver = homeserver
+        self._machine = machine
 
     async def related(self, room: RoomId, event: EventId) -> list[EventId]:
         """What hangs below an event (Matrix spec, 'Relationships API')."""
@@ -72,6 +75,18 @@ class MatrixEraser:
                 return Purge.DONE if answer["status"] == "complete" else Purge.FAILED
             await asyncio.sleep(POLL_SECONDS)
         return Purge.FAILED
+
+    async def forget_keys(self, before: datetime) -> int:
+        """Delete inbound Megolm sessions: a stolen store opens no ciphertext that is older."""
+        store = self._machine.crypto_store
+        # mautrix keeps moments without a zone, in UTC.
+        old = before.astimezone(UTC).replace(tzinfo=None)
+        count = await store.db.fetchval(
+            "SELECT COUNT(*) FROM crypto_megolm_inbound_session WHERE received_at<$1", old
+        )
+        if count:
+            await store.db.execute("DELETE FROM crypto_megolm_inbound_session WHERE received_at<$1", old)
+        return int(count or 0)
 
     async def look(self, room: RoomId, event: EventId) -> Presence:
         """Ask for the event as any member of the room would."""

@@ -146,6 +146,9 @@ class Eraser(Protocol):
     async def purge(self, room: RoomId, before: EventId) -> Purge:
         """Delete everything in a room that is older than an event."""
 
+    async def forget_keys(self, before: datetime) -> int:
+        """Forget room keys that came before a moment and can't be in use any more. Returns how many."""
+
     async def look(self, room: RoomId, event: EventId) -> Presence:
         """Ask what is left of an event."""
 

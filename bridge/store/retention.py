@@ -235,6 +235,19 @@ async def certify(connection: AsyncConnection, identifier: str, certificate: str
     )
 
 
+async def note_stragglers(connection: AsyncConnection, since: datetime) -> None:
+    """Messages of destroyed pages that were on their way to the homeserver when their content was destroyed."""
+    noted = exists().where(erasure.c.event == outbox.c.event)
+    query = (
+        select(outbox.c.room, outbox.c.event, destruction.c.id)
+        .join(page, page.c.id == outbox.c.page)
+        .join(destruction, destruction.c.facts["page"].as_string() == page.c.id)
+        .where(page.c.destroyed_at >= since, outbox.c.event.is_not(None), ~noted)
+    )
+    late = [(row.id, row.room, row.event) for row in (await connection.execute(query)).all()]
+    await note_erasures(connection, late)
+
+
 async def certificates(connection: AsyncConnection, page_id: PageId | None = None) -> list[str]:
     """All certificates, or those of a page."""
     query = select(destruction.c.certificate).where(destruction.c.certificate.is_not(None))
@@ -249,13 +262,13 @@ async def oldest_alive(connection: AsyncConnection, room: RoomId) -> EventId | N
     ours = (
         select(outbox.c.event, outbox.c.sent_at)
         .where(outbox.c.room == room, outbox.c.event.is_not(None), ~gone)
-        .order_by(outbox.c.sent_at)
+        .order_by(outbox.c.id)
         .limit(1)
     )
     theirs = (
         select(inbound.c.event_id, inbound.c.sent_at)
         .where(inbound.c.room_id == room, inbound.c.state != "destroyed")
-        .order_by(inbound.c.sent_at)
+        .order_by(inbound.c.received_at)
         .limit(1)
     )
     found = [(await connection.execute(query)).one_or_none() for query in (ours, theirs)]

@@ -192,6 +192,7 @@ Index(
     sqlite_where=page.c.destroyed_at.is_(None),
     postgresql_where=page.c.destroyed_at.is_(None),
 )
+Index("ix_page_destroyed", page.c.destroyed_at)
 Index("ix_page_role_state", page.c.role, page.c.state)
 
 timer = Table(
@@ -227,6 +228,31 @@ held = Table(
     Column("config_hash", Text, nullable=False),
 )
 Index("ix_held_role_start", held.c.role, held.c.start_at)
+
+leaver = Table(
+    "leaver",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("taken_out_by", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+)
+
+calendar_copy = Table(
+    "calendar_copy",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("fetched_at", Instant, nullable=False),
+)
+
+reload_request = Table(
+    "reload_request",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("asked_at", Instant, nullable=False),
+    Column("answer", Text),
+)
 
 # --- to the homeserver ---
 

@@ -19,7 +19,7 @@ from tests.store.test_retention import open_page
 
 NOW = datetime.now(UTC)
 OLD = "previous_operator_key"
-BY = ("--by", "@counsel:nightbell.test")
+BY = ("--by", "@operator:nightbell.test")
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def test_held_content_is_handed_over_encrypted_and_that_is_recorded(
         manifest = json.loads(archive.read("manifest.json"))
         (name,) = manifest["documents"]
         assert json.loads(archive.read(name))["body"] == "Bed 12"
-    assert manifest["exported_by"] == "@counsel:nightbell.test"
+    assert manifest["exported_by"] == "@operator:nightbell.test"
     ledger = await bridge.command("ledger", "export")
     assert [json.loads(line)["action"] for line in ledger.splitlines()[:-1]] == [
         "received",
@@ -106,3 +106,19 @@ async def test_the_operators_key_is_changed_by_command(bridge: Bridge) -> None:
     bridge.config = given
     assert "to be replaced" not in await bridge.command("vault", "status")
     assert "0 go within 0 days" in await bridge.command("retention", "plan", "--days", "0")
+
+
+async def test_who_is_not_named_is_refused_and_that_is_recorded(bridge: Bridge) -> None:
+    with pytest.raises(CommandFailedError, match=r"not among administrators\.compliance"):
+        await bridge.command(
+            "hold", "place", "role", "cardiology", "--by", "@mallory:nightbell.test", "--reason", "-"
+        )
+    assert '"action":"refused","actor":"@mallory:nightbell.test"' in await bridge.command("ledger", "export")
+
+
+async def test_the_glass_can_be_broken_loudly(bridge: Bridge) -> None:
+    plan = await bridge.command("retention", "plan", "--days", "400")
+    page = plan.split()[2]
+    said = await bridge.command("break-glass", "--page", page, *BY, "--reason", "on-call phone lost")
+    assert "Bed 12" in said
+    assert '"action":"opened","actor":"@operator:nightbell.test"' in await bridge.command("ledger", "export")

@@ -91,9 +91,9 @@ async def test_a_page_is_shown_step_by_step(bridge: Bridge) -> None:
 
 async def test_disclosures_are_found_by_the_patients_number_and_that_is_recorded(bridge: Bridge) -> None:
     said = await bridge.command(
-        "ledger", "disclosures", "--number", "+1 555 000 7001", "--by", "@privacy:nightbell.test"
+        "ledger", "disclosures", "--number", "+1 555 000 7001", "--by", "@operator:nightbell.test"
     )
     actions = [row["action"] for row in csv.DictReader(io.StringIO(said))]
     assert actions == ["routed", "sent", "accepted"]
     assert PATIENT not in said
-    assert "@privacy:nightbell.test" in (await exported(bridge)).read_text()
+    assert "@operator:nightbell.test" in (await exported(bridge)).read_text()

@@ -1,0 +1,101 @@
+"""`nightbell offboard`: take a person out of every room and every key, within a minute, and show that it is so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from bridge.app import Archive, open_archive
+from bridge.cli.administrators import Duty, require
+from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
+from bridge.cli.endings import told
+from bridge.config import Config
+from bridge.engine import operations
+from bridge.ledger import Action, Record
+from bridge.model.ids import RoomId, UserId
+from bridge.store import leavers, ledger
+
+PATIENCE_SECONDS = 60
+
+
+def offboard(
+    user: Annotated[str, typer.Argument(help="The Matrix ID, @name:example.org.")],
+    by: Annotated[str, typer.Option("--by", help="Your Matrix ID; it is recorded.")],
+    *,
+    undo: Annotated[bool, typer.Option("--undo", help="Take them back, where the files name them.")] = False,
+    config: ConfigDirectory = CONFIG,
+) -> None:
+    """Take a person out. The running bridge removes them from the rooms and gives each a key that they lack.
+
+    It holds over restarts, whatever roles.yaml says; take them out of it as well. Exits with 1 if it could not be
+    seen to be done within a minute.
+    """
+    loaded = load_or_exit(config)
+    with told():
+        left = asyncio.run(
+            _take_back(loaded, UserId(user), by) if undo else _take_out(loaded, UserId(user), by)
+        )
+    for person_id, person in loaded.roster.people.items():
+        if person.matrix == user:
+            roles = [role_id for role_id, role in loaded.roster.roles.items() if person_id in role.members]
+            typer.echo(f'roles.yaml still names "{person_id}" in: {", ".join(roles) or "people"}')
+    if left:
+        typer.echo(f"NOT DONE in {', '.join(left)}: does the bridge run?", err=True)
+        raise typer.Exit(1)
+
+
+async def _take_out(config: Config, user: UserId, by: str) -> list[RoomId]:
+    async with open_archive(config) as archive:
+        await require(archive, by, Duty.OPERATOR, "offboard")
+        now = datetime.now(UTC)
+        async with archive.database.write() as connection:
+            before = await leavers.rooms_with(connection, user)
+            await leavers.take_out(connection, user, by, now)
+            await operations.tell(
+                connection, archive.keys, f"{user} was taken out of every room by {by}.", now
+            )
+            record = Record(
+                Action.OFFBOARDED, by, objects={"user": user, "rooms": list(before)}, outcome="asked"
+            )
+            await ledger.append(connection, [record], now)
+        started = time.monotonic()
+        left = await _until_out(archive, user)
+        took = time.monotonic() - started
+        async with archive.database.write() as connection:
+            outcome = "not_done" if left else "done"
+            record = Record(
+                Action.OFFBOARDED, by, objects={"user": user, "rooms": list(left)}, outcome=outcome
+            )
+            await ledger.append(connection, [record], datetime.now(UTC))
+    if not left:
+        typer.echo(f"{user} was in {len(before)} rooms, and is in none after {took:.0f} s")
+        typer.echo("the key of every room is one that no device of theirs was given")
+    return left
+
+
+async def _take_back(config: Config, user: UserId, by: str) -> list[RoomId]:
+    async with open_archive(config) as archive:
+        await require(archive, by, Duty.OPERATOR, "offboard")
+        now = datetime.now(UTC)
+        async with archive.database.write() as connection:
+            known = await leavers.take_back(connection, user)
+            record = Record(Action.OFFBOARDED, by, objects={"user": user}, outcome="taken_back")
+            await ledger.append(connection, [record] if known else [], now)
+    typer.echo(f"{user} counts again" if known else f"{user} was not taken out")
+    return []
+
+
+async def _until_out(archive: Archive, user: UserId) -> list[RoomId]:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        async with archive.database.read() as connection:
+            there = await leavers.rooms_with(connection, user)
+            readable = await leavers.rooms_with_their_key(connection, user)
+        left = sorted({*there, *readable})
+        if not left or time.monotonic() > deadline:
+            return left
+        await asyncio.sleep(0.5)

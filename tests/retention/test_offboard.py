@@ -1,0 +1,23 @@
+"""Somebody who leaves is out of every room and every key within a minute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from testbed.hospital import Hospital
+
+
+async def test_who_leaves_reads_nothing_more(tmp_path: Path) -> None:
+    async with Hospital(tmp_path) as hospital:
+        ada = await hospital.clinician("okafor")
+        grace = await hospital.clinician("lindqvist")
+        await hospital.text("before it all")
+        await ada.message("before it all")
+        await grace.message("before it all")
+        leaver = hospital.user_id("lindqvist")
+        said = await hospital.bridge.command("offboard", leaver, "--by", "@operator:nightbell.test")
+        assert "is in none after" in said
+        assert "roles.yaml still names" in said
+        await hospital.text("after it all")
+        await ada.message("after it all")
+        assert not any("after it all" in message.body for message in grace.messages)
