@@ -12,6 +12,8 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 SQLITE = b"SQLite format 3\x00"
+# A number has so few values that its bare hash is the number.
+HASHED = ("it is", "digits")
 PHONE_NUMBER = re.compile(r"\+[0-9]{8,15}")
 
 
@@ -38,13 +40,13 @@ def everything_in(directory: Path) -> dict[str, bytes]:
 
 
 def dresses(text: str) -> dict[str, bytes]:
-    """The forms in which a program may have written a text, by their names."""
-    return {
-        form: worn
-        for name, said in _spellings(text).items()
-        for form, worn in _encodings(name, said)
-        if len(worn) >= min(len(text), 8)
-    }
+    """The forms in which a program may have written a text, by their names; each once."""
+    names: dict[bytes, str] = {}
+    for spelling, said in _spellings(text).items():
+        for encoding, worn in (*_encodings(said), *(_digests(said) if spelling in HASHED else ())):
+            if len(worn) >= min(len(text), 8):
+                names.setdefault(worn, f"{spelling}, {encoding}")
+    return {name: worn for worn, name in names.items()}
 
 
 def _spellings(text: str) -> dict[str, str]:
@@ -68,30 +70,32 @@ def _spellings(text: str) -> dict[str, str]:
     return spellings
 
 
-def _encodings(name: str, text: str) -> Iterator[tuple[str, bytes]]:
+def _encodings(text: str) -> Iterator[tuple[str, bytes]]:
     raw = text.encode()
-    yield f"{name}", raw
-    yield f"{name}, UTF-16", text.encode("utf-16-le")
-    yield f"{name}, UTF-16 of the other end", text.encode("utf-16-be")
-    yield f"{name}, Latin-1", text.encode("latin-1", "ignore")
-    yield f"{name}, URL-encoded", quote(text, safe="").encode()
-    yield f"{name}, URL-encoded in a path", quote(text).encode()
-    yield f"{name}, HTML", escape(text).encode()
-    yield f"{name}, form-encoded", quote_plus(text).encode()
-    yield f"{name}, JSON", json.dumps(text)[1:-1].encode()
-    yield f"{name}, JSON in JSON", json.dumps(json.dumps(text)[1:-1])[1:-1].encode()
-    yield f"{name}, repr", repr(text)[1:-1].encode()
-    yield f"{name}, hexadecimal", raw.hex().encode()
+    yield "raw", raw
+    yield "UTF-16", text.encode("utf-16-le")
+    yield "UTF-16 of the other end", text.encode("utf-16-be")
+    yield "Latin-1", text.encode("latin-1", "ignore")
+    yield "URL-encoded", quote(text, safe="").encode()
+    yield "URL-encoded in a path", quote(text).encode()
+    yield "form-encoded", quote_plus(text).encode()
+    yield "HTML", escape(text).encode()
+    yield "JSON", json.dumps(text)[1:-1].encode()
+    yield "JSON in JSON", json.dumps(json.dumps(text)[1:-1])[1:-1].encode()
+    yield "repr", repr(text)[1:-1].encode()
+    yield "hexadecimal", raw.hex().encode()
     for offset in range(3):
         encoded = _base64_inside(raw, offset)
-        yield f"{name}, base64 at {offset}", encoded
-        yield f"{name}, URL-safe base64 at {offset}", encoded.translate(bytes.maketrans(b"+/", b"-_"))
-    # A number has so few values that its bare hash is the number.
+        yield f"base64 at {offset}", encoded
+        yield f"URL-safe base64 at {offset}", encoded.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def _digests(text: str) -> Iterator[tuple[str, bytes]]:
     for algorithm in ("md5", "sha1", "sha256"):
-        digest = hashlib.new(algorithm, raw, usedforsecurity=False).digest()
-        yield f"{name}, {algorithm}", digest
-        yield f"{name}, {algorithm} in hexadecimal", digest.hex().encode()
-        yield f"{name}, {algorithm} in base64", b64encode(digest).rstrip(b"=")
+        digest = hashlib.new(algorithm, text.encode(), usedforsecurity=False).digest()
+        yield algorithm, digest
+        yield f"{algorithm} in hexadecimal", digest.hex().encode()
+        yield f"{algorithm} in base64", b64encode(digest).rstrip(b"=")
 
 
 def _base64_inside(raw: bytes, offset: int) -> bytes:

@@ -6,10 +6,11 @@ ours, since a library's message may repeat the value that it failed on.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -18,6 +19,8 @@ from bridge.model.errors import NightbellError
 
 # Libraries that write requests, statements or decrypted text at their lower levels.
 TALKATIVE = ("mau", "aiosqlite", "asyncio", "sqlalchemy", "alembic", "aiohttp", "nio", "phonenumbers")
+
+log = structlog.get_logger(__name__)
 
 
 def configure_logging(level: str, format_: str) -> None:
@@ -52,6 +55,12 @@ def configure_logging(level: str, format_: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def note_unhandled(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+    """What asyncio reports when nobody awaits a failure. Its own words show the failed call with its values."""
+    error = context.get("exception")
+    log.error("unhandled_failure", error=type(error).__name__, exc_info=error)
+
+
 def _trace_without_values(
     _logger: Any, _method: str, line: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
@@ -71,4 +80,6 @@ def _told(error: BaseException) -> str:
     said = f": {error}" if isinstance(error, NightbellError) else ""
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     told = " > ".join([*places, f"{type(error).__name__}{said}"])
+    if isinstance(error, BaseExceptionGroup):
+        told += f" of ({'; '.join(map(_told, error.exceptions))})"
     return f"{told} | from {_told(cause)}" if cause is not None else told

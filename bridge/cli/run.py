@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
+import structlog
 import typer
 
 from bridge import app
 from bridge.cli.check import ConfigDirectory
-from bridge.cli.logs import configure_logging
-from bridge.config import ConfigError, load
+from bridge.cli.logs import configure_logging, note_unhandled
+from bridge.config import load
 from bridge.engine.rulebook import Clock
 from bridge.model.errors import NightbellError
+
+log = structlog.get_logger(__name__)
 
 
 def run(config: ConfigDirectory = Path("config")) -> None:
@@ -23,20 +27,36 @@ def run(config: ConfigDirectory = Path("config")) -> None:
 
 def run_at(directory: Path, now: Clock) -> None:
     """Run the bridge on a configuration and a clock."""
-    try:
+
+    async def work() -> None:
         loaded = load(directory)
         configure_logging(loaded.nightbell.logging.level, loaded.nightbell.logging.format)
         # SQLite answers from a thread; by default that thread may wait 5 ms for its turn to hand an answer over.
         sys.setswitchinterval(0.0005)
-        asyncio.run(app.run(loaded, now=now))
-    except* (ConfigError, NightbellError, OSError) as errors:
-        for error in _leaves(errors):
-            typer.echo(f"nightbell: {error}", err=True)
+        await app.run(loaded, now=now)
+
+    until_it_ends(work)
+
+
+def until_it_ends(work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Run it. An end that nobody asked for is told without any value, and exits with 1."""
+    try:
+        asyncio.run(_watched(work))
+    except Exception as ended:
+        for error in _leaves(ended):
+            if isinstance(error, NightbellError | OSError):
+                typer.echo(f"nightbell: {error}", err=True)
+            else:
+                log.exception("bridge_crashed", error=type(error).__name__, exc_info=error)
         raise typer.Exit(1) from None
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+async def _watched(work: Callable[[], Coroutine[None, None, None]]) -> None:
+    asyncio.get_running_loop().set_exception_handler(note_unhandled)
+    await work()
+
+
+def _leaves(error: Exception) -> list[Exception]:
+    if isinstance(error, ExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
