@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,6 +54,7 @@ class Rooms:
         self._now = now
         self._members_changed = members_changed
         self._lock = asyncio.Lock()
+        self._fitting: defaultdict[RoomId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._rooms: dict[str, RoomId] | None = None
         self._refused: set[tuple[RoomId, UserId]] = set()
         self._fitted: dict[RoomId, frozenset[UserId]] = {}
@@ -70,14 +72,16 @@ class Rooms:
                 if room is None:
                     room = await self._create(plan)
                 await self._keep(plan.destination, room)
-        if self._fitted.get(room) != plan.members:
-            # Before the work, so that a change which comes while it is done has it done again.
-            self._fitted[room] = plan.members
-            try:
-                await self._fit_members(room, plan.members)
-            except BaseException:
-                self._fitted.pop(room, None)
-                raise
+        # Whoever comes while somebody is being removed waits, or would still give them the next key.
+        async with self._fitting[room]:
+            if self._fitted.get(room) != plan.members:
+                # Before the work, so that a change which comes while it is done has it done again.
+                self._fitted[room] = plan.members
+                try:
+                    await self._fit_members(room, plan.members)
+                except BaseException:
+                    self._fitted.pop(room, None)
+                    raise
         return room
 
     async def _find(self, destination: Destination) -> RoomId | None:
