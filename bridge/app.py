@@ -21,6 +21,8 @@ from bridge.channels.http import Health, build_application, build_metrics_applic
 from bridge.config import Config
 from bridge.engine import operations
 from bridge.engine.answers import Answers
+from bridge.engine.calendars import Calendars, complete
+from bridge.engine.coverage import Coverage
 from bridge.engine.deliver import Delivery
 from bridge.engine.dispatch import Dispatch
 from bridge.engine.escalate import Escalation
@@ -222,7 +224,7 @@ async def _run_loops(
     house: House, bells: Bells, pulse: Pulse, inbox: IntakeStore, *, watch: Watch, now: Clock
 ) -> None:
     database, keys = house.database, house.keys
-    live = LiveRulebook(Rulebook.of(house.config))
+    live = LiveRulebook(Rulebook.of(await complete(house.config, database)))
     situation = Situation(now)
     async with database.read() as connection:
         await situation.load(connection)
@@ -237,11 +239,6 @@ async def _run_loops(
         bells.deliver.ring()
         bells.escalate.ring()
 
-    def ask_to_reload() -> None:
-        reloading.ask()
-        bells.reload.ring()
-
-    reloading = Reload(database, keys, live, now=now, wake=decided)
     dispatch = Dispatch(database, keys, inbox, live, situation, now=now, wake=decided)
     escalation = Escalation(database, keys, inbox, live, situation, now=now, wake=bells.deliver.ring)
     async with asyncio.TaskGroup() as group:
@@ -250,14 +247,21 @@ async def _run_loops(
         group.create_task(run_loop("escalate", bells.escalate, escalation.step, pulse.beat))
         group.create_task(run_loop("notarise", Wake(), notary.step, pulse.beat))
         group.create_task(run_loop("watch", Wake(), watch.step, pulse.beat))
-        group.create_task(run_loop("reload", bells.reload, reloading.step, pulse.beat))
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, ask_to_reload)
+        reload = _keep_current(group, house, bells, live, pulse=pulse, now=now, wake=decided)
         await _when_there(pulse, partial(start_bot, house))
         await require_identity(house.machine)
         matrix = Matrix.of(house, partial(room_plan, live, situation, now), now)
         situation.courier = matrix.courier
         answers = Answers(
-            database, keys, inbox, matrix.courier, rulebook=live, situation=situation, now=now, wake=decided
+            database,
+            keys,
+            inbox,
+            matrix.courier,
+            rulebook=live,
+            situation=situation,
+            now=now,
+            wake=decided,
+            reload=reload,
         )
         readiness = Readiness(database, keys, matrix.courier, live, now=now, wake=bells.deliver.ring)
         hand_overs = Shifts(
@@ -287,6 +291,27 @@ async def _run_loops(
         group.create_task(run_loop("shifts", bells.shifts, hand_overs.step, pulse.beat))
         group.create_task(run_loop("deliver", bells.deliver, partial(delivery.step, group), pulse.beat))
         log.info("bell_ready", bot=house.homeserver.bot, device=house.homeserver.device)
+
+
+def _keep_current(
+    group: asyncio.TaskGroup,
+    house: House,
+    bells: Bells,
+    live: LiveRulebook,
+    *,
+    pulse: Pulse,
+    now: Clock,
+    wake: Callable[[], None],
+) -> Callable[[], None]:
+    """Start what keeps the configuration in force current, and proves it. Returns what asks for a reload."""
+    reload = Reload(house.database, house.keys, live, now=now, bell=bells.reload, wake=wake)
+    calendars = Calendars(house.database, house.keys, live, now=now, wake=wake)
+    coverage = Coverage(house.database, house.keys, live, pulse, now=now, wake=wake)
+    group.create_task(run_loop("reload", bells.reload, reload.step, pulse.beat))
+    group.create_task(run_loop("calendars", Wake(), calendars.step, pulse.beat))
+    group.create_task(run_loop("coverage", Wake(), coverage.step, pulse.beat))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.ask)
+    return reload.ask
 
 
 @dataclass(frozen=True, slots=True)

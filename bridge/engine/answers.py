@@ -55,6 +55,7 @@ class Answers:
         situation: Situation,
         now: Clock,
         wake: Callable[[], None],
+        reload: Callable[[], None],
     ) -> None:
         self._database = database
         self._keys = keys
@@ -64,6 +65,7 @@ class Answers:
         self._situation = situation
         self._now = now
         self._wake = wake
+        self._reload = reload
 
     async def step(self) -> float | None:
         """Act on what waits, the new before what could not be read yet. Returns 0 if more may wait, else None."""
@@ -151,6 +153,12 @@ class Answers:
         self, connection: AsyncConnection, said: RoomMessage, destination: Destination
     ) -> None:
         words = said.text.reveal().split() if said.text else []
+        if [word.casefold() for word in words] == ["reload"]:
+            if said.trusted:
+                self._reload()
+            else:
+                await self._answer(connection, destination, said, UNTRUSTED)
+            return
         if len(words) != APPROVE_WORDS or words[0].casefold() != "approve":
             return
         user = UserId(words[1])

@@ -23,6 +23,7 @@ class Pulse:
     def __init__(self, now: Callable[[], datetime], registry: CollectorRegistry) -> None:
         self._now = now
         self._beats: dict[str, Beat] = {}
+        self._said: dict[str, str] = {}
         self._errors = Counter(
             "nightbell_loop_errors", "Steps of a loop that failed", ["loop"], registry=registry
         )
@@ -38,11 +39,16 @@ class Pulse:
         # Only the type: a message may repeat what it failed on.
         self._beats[loop] = Beat(self._now(), type(error).__name__ if error else None)
 
+    def say(self, part: str, state: str) -> None:
+        """How something is that no loop stands for."""
+        self._said[part] = state
+
     def is_well(self, loop: str) -> bool:
         """Whether a loop's last step went well; False before its first."""
         beat = self._beats.get(loop)
         return beat is not None and beat.error is None
 
     def parts(self) -> dict[str, str]:
-        """Each loop in a word."""
-        return {loop: beat.error or "well" for loop, beat in sorted(self._beats.items())}
+        """Each loop in a word, and what else was said."""
+        loops = {loop: beat.error or "well" for loop, beat in sorted(self._beats.items())}
+        return {**loops, **self._said}

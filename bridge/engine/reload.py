@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 
 import structlog
 
-from bridge.config import Config, ConfigError, load
+from bridge.config import Config, ConfigError, load, with_calendars
 from bridge.engine import operations
+from bridge.engine.calendars import CalendarUnavailableError, complete, fetch
+from bridge.engine.loop import Wake
 from bridge.engine.rulebook import Clock, LiveRulebook, Rulebook
 from bridge.ledger import Action, Record
 from bridge.policy.proof import prove
-from bridge.store import ledger
+from bridge.store import ledger, reloads
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 
@@ -27,26 +29,38 @@ class Reload:
     """Loads, checks and takes a configuration when it was asked to. A bad one changes nothing."""
 
     def __init__(
-        self, database: Database, keys: KeyRing, live: LiveRulebook, *, now: Clock, wake: Callable[[], None]
+        self,
+        database: Database,
+        keys: KeyRing,
+        live: LiveRulebook,
+        *,
+        now: Clock,
+        bell: Wake,
+        wake: Callable[[], None],
     ) -> None:
         self._database = database
         self._keys = keys
         self._live = live
         self._now = now
         self._wake = wake
+        self._bell = bell
         self._asked = False
 
     def ask(self) -> None:
-        """Somebody wants a reload: SIGHUP, or a word in the operations room."""
+        """Somebody wants a reload: by SIGHUP, or by a word in the operations room."""
         self._asked = True
+        self._bell.ring()
 
     async def step(self) -> float | None:
         """Reload if it was asked for, and tell the operations room what came of it."""
-        if not self._asked:
+        async with self._database.read() as connection:
+            commands = await reloads.waiting(connection)
+        if not self._asked and not commands:
             return None
         self._asked = False
         taken, said = await self._reload()
         async with self._database.write() as connection:
+            await reloads.answer(connection, commands, said)
             await operations.tell(connection, self._keys, said, self._now())
             objects = {"config": self._live().config.hash}
             outcome = "taken" if taken else "refused"
@@ -58,7 +72,8 @@ class Reload:
     async def _reload(self) -> tuple[bool, str]:
         present = self._live().config
         try:
-            book = await asyncio.to_thread(_checked, present.directory, self._now)
+            config = await complete(await asyncio.to_thread(load, present.directory), self._database)
+            book = await asyncio.to_thread(_checked, await self._fetched(config), self._now)
         except ConfigError as error:
             shown = "\n".join(str(problem) for problem in error.problems[:SHOWN_PROBLEMS])
             log.warning("config_refused", problems=len(error.problems))
@@ -69,9 +84,16 @@ class Reload:
         log.info("config_loaded", hash=book.config.hash)
         return True, f"Configuration {book.config.hash[:12]} is in force.{restart}"
 
+    async def _fetched(self, config: Config) -> Config:
+        """With the calendars that nobody has fetched yet, so far as they can be: a roster may stand in them."""
+        for name, calendar in config.roster.calendars.items():
+            if calendar.url is not None and name not in config.calendars:
+                with suppress(CalendarUnavailableError):
+                    config = with_calendars(config, {name: await fetch(calendar.url)})
+        return config
 
-def _checked(directory: Path, now: Clock) -> Rulebook:
-    config: Config = load(directory)
+
+def _checked(config: Config, now: Clock) -> Rulebook:
     problems = prove(config, now()).problems
     if problems:
         raise ConfigError(problems)
