@@ -254,16 +254,16 @@ async def wait_until(connection: AsyncConnection, page_id: PageId, until: dateti
 
 async def due_timers(connection: AsyncConnection, now: datetime, limit: int) -> list[DueTimer]:
     """Timers whose time has come, the most urgent pages first."""
+    rank = case({priority.value: priority.rank for priority in Priority}, value=page.c.priority)
     query = (
-        select(timer.c.page, timer.c.step, timer.c.due_at, page.c.priority)
+        select(timer.c.page, timer.c.step, timer.c.due_at)
         .join(page, page.c.id == timer.c.page)
         .where(timer.c.due_at <= now)
-        .order_by(timer.c.due_at)
+        .order_by(rank, timer.c.due_at)
         .limit(limit)
     )
     rows = (await connection.execute(query)).all()
-    urgent_first = sorted(rows, key=lambda row: (Priority(row.priority).rank, row.due_at))
-    return [DueTimer(PageId(row.page), row.step, row.due_at) for row in urgent_first]
+    return [DueTimer(PageId(row.page), row.step, row.due_at) for row in rows]
 
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
