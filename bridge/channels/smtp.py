@@ -19,7 +19,7 @@ from hashlib import sha256
 from typing import Annotated, Any
 
 import structlog
-from aiosmtpd.smtp import SMTP as Protocol
+from aiosmtpd import smtp as aiosmtpd
 from aiosmtpd.smtp import Envelope, Session
 from pydantic import Field
 
@@ -104,7 +104,7 @@ def _tls(settings: SmtpSettings) -> ssl.SSLContext | None:
     return context
 
 
-class _Door(Protocol):
+class _Door(aiosmtpd.SMTP):
     """One connection, within the bounds of time and number that the library does not have."""
 
     def __init__(self, doors: set[_Door], desk: _Desk, **bounds: Any) -> None:
@@ -126,7 +126,7 @@ class _Door(Protocol):
 
     def end(self) -> None:
         """End the connection now."""
-        if self.transport is not None:
+        if isinstance(self.transport, asyncio.WriteTransport):
             self.transport.abort()
 
 
@@ -148,7 +148,7 @@ class _Desk:
     around: Surroundings
 
     async def handle_MAIL(  # noqa: N802
-        self, _: Protocol, session: Session, envelope: Envelope, address: str, __: list[str]
+        self, _: aiosmtpd.SMTP, session: Session, envelope: Envelope, address: str, __: list[str]
     ) -> str:
         """Who sends: only the peers may."""
         if not is_peer(session.peer[0] if session.peer else "", self.settings.peers):
@@ -157,7 +157,7 @@ class _Desk:
         return "250 2.1.0 OK"
 
     async def handle_RCPT(  # noqa: N802
-        self, _: Protocol, __: Session, envelope: Envelope, address: str, ___: list[str]
+        self, _: aiosmtpd.SMTP, __: Session, envelope: Envelope, address: str, ___: list[str]
     ) -> str:
         """To whom: an address in one of the domains."""
         name, _at, domain = address.rpartition("@")
@@ -168,7 +168,7 @@ class _Desk:
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
 
-    async def handle_DATA(self, _: Protocol, __: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, _: aiosmtpd.SMTP, __: Session, envelope: Envelope) -> str:  # noqa: N802
         """The mail itself: an event for each recipient, durable before the answer."""
         content = Phi(envelope.original_content or b"")
         mail = await asyncio.to_thread(read_mail, content)

@@ -1,6 +1,6 @@
-"""Texts from Twilio: the webhook that Twilio posts for an incoming message.
+"""Texts and calls from Twilio: the webhooks that Twilio posts for an incoming message and about a call.
 
-https://www.twilio.com/docs/messaging/guides/webhook-request (its fields),
+https://www.twilio.com/docs/messaging/guides/webhook-request (a message's fields; a call's: `twilio_voice`),
 https://www.twilio.com/docs/usage/security (its signature). How to set it up: docs/channels/twilio.md.
 """
 
@@ -28,6 +28,7 @@ from bridge.channels.channel import (
 from bridge.channels.forms import Fields, form_fields, readable, signed_bytes, spellings
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import Region, Secrets
+from bridge.channels.twilio_voice import call
 from bridge.config.values import Section
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
@@ -35,7 +36,7 @@ from bridge.model.phi import Phi, protect_optional
 
 
 class TwilioSettings(Section):
-    """A Twilio number's, or a messaging service's, incoming texts."""
+    """A Twilio number's incoming texts and calls, or a messaging service's texts."""
 
     auth_token: Secrets = Field(
         description="The account's auth token, with which Twilio signs; several while it is being rotated."
@@ -75,11 +76,19 @@ def _handler(channel: ChannelId, settings: TwilioSettings, around: Surroundings)
             return refusal(403, "wrong_account", "The AccountSid is not the one in the configuration.")
         if form.get("MessageSid") and _status(form) not in ("received", "receiving"):
             return Answer("ignored", 200, _DONE, "text/xml")
-        event = message(channel, form, settings.region)
+        if form.get("CallSid") and not form.get("MessageSid"):
+            event = call(channel, form, settings.region)
+            if event is None:
+                return Answer("ignored", 200, _DONE, "text/xml")
+        else:
+            event = message(channel, form, settings.region)
         if event is None:
             kept = await around.inbox.keep_unreadable(channel, request.body, "Twilio sent what is no message")
             return refusal(
-                400, "unreadable_but_kept", "A message has MessageSid, and From or Body.", id=kept.intake
+                400,
+                "unreadable_but_kept",
+                "A message has MessageSid, and From or Body; a call has CallSid.",
+                id=kept.intake,
             )
         receipt = await around.inbox.accept(event)
         return Answer("duplicate" if receipt.duplicate else "accepted", 200, _DONE, "text/xml")

@@ -140,7 +140,7 @@ async def test_connections_over_the_bound_are_turned_away(port: int, monkeypatch
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     assert (await reader.readline()).startswith(b"220")
     with pytest.raises(smtplib.SMTPConnectError, match="421"):
-        await client(port, lambda connection: None)
+        await client(port, lambda connection: connection.noop())
     writer.close()
 
 
@@ -251,4 +251,4 @@ async def test_nothing_that_a_sender_wrote_is_logged(
 def test_no_content_breaks_the_reader(content: bytes) -> None:
     read = read_mail(Phi(content))
     if read is not None:
-        "".join((read.key, read.subject, read.text, read.sender, read.sender_name)).encode()
+        f"{read.key}{read.subject}{read.text}{read.sender}{read.sender_name}".encode()
