@@ -16,6 +16,7 @@ COMMANDS = {
     "explain": ("bridge.cli.explain", "Show what would happen to an event, step by step."),
     "oncall": ("bridge.cli.oncall", "Show who holds which role."),
     "calendar": ("bridge.cli.calendar", "Draw who holds which role in the coming days."),
+    "replay": ("bridge.cli.replay", "Route past events by a new configuration, and show what would differ."),
     "registration": ("bridge.cli.registration", "Write the appservice registration, with fresh tokens."),
     "keygen": ("bridge.cli.keygen", "Print a fresh operator key."),
     "identity": ("bridge.cli.identity", "Create, recover or show the bot's encryption identity."),
@@ -33,6 +34,7 @@ COMMANDS = {
         "bridge.cli.break_glass",
         "Read a page's content in an emergency; it is told and recorded.",
     ),
+    "channels": ("bridge.cli.channels", "List the channels, their addresses and last events."),
     "health": ("bridge.cli.health", "Ask the running bridge how it is."),
 }
 

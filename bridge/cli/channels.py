@@ -1,0 +1,78 @@
+"""`nightbell channels`: what is configured, and the address to give each source."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Mapping
+from datetime import datetime
+
+import typer
+from sqlalchemy import func, select
+
+from bridge.channels import read_settings
+from bridge.channels.asterisk import AsteriskSettings
+from bridge.channels.channel import intake_path
+from bridge.channels.tcp import ListenerSettings
+from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
+from bridge.config import Config, ConfigError
+from bridge.config.values import Section
+from bridge.model.errors import StoreUnavailableError
+from bridge.model.ids import ChannelId
+from bridge.store.database import Database
+from bridge.store.tables import intake
+
+TIMEOUT_SECONDS = 3
+
+
+def channels(config: ConfigDirectory = CONFIG) -> None:
+    """List the channels: the address to give the source, the last event, and how the running bridge finds it."""
+    loaded = load_or_exit(config)
+    last = asyncio.run(_last_events(loaded.database_url))
+    states = _states(f"http://127.0.0.1:{loaded.nightbell.listen.port}/health")
+    zone = loaded.roster.time_zone
+    for channel, section in loaded.channels.items():
+        try:
+            settings = read_settings(channel, section)
+        except ConfigError as error:
+            typer.echo(str(error), err=True)
+            continue
+        seen = last.get(channel)
+        heard = f"{seen.astimezone(zone):%a %Y-%m-%d %H:%M:%S}" if seen else "never"
+        typer.echo(f"{channel} ({section.type})")
+        typer.echo(f"  address     {address(loaded, channel, settings)}")
+        typer.echo(f"  last event  {heard}")
+        if state := states.get(f"channel {channel}"):
+            typer.echo(f"  state       {state}")
+
+
+def address(config: Config, channel: ChannelId, settings: Section) -> str:
+    """Where a channel's source reaches it, or where it reaches its source."""
+    if isinstance(settings, ListenerSettings):
+        return f"{settings.host} port {settings.port}"
+    if isinstance(settings, AsteriskSettings):
+        return f"connects to {settings.host} port {settings.port}"
+    return config.nightbell.listen.public_url.rstrip("/") + intake_path(channel)
+
+
+async def _last_events(url: str) -> Mapping[ChannelId, datetime]:
+    """When each channel's last event came; nothing if there is no database yet."""
+    database = Database(url)
+    try:
+        async with database.read() as connection:
+            query = select(intake.c.channel, func.max(intake.c.received_at)).group_by(intake.c.channel)
+            return {ChannelId(channel): at for channel, at in (await connection.execute(query)).all()}
+    except StoreUnavailableError:
+        return {}
+    finally:
+        await database.close()
+
+
+def _states(url: str) -> Mapping[str, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - http, to this machine
+            parts: dict[str, str] = json.load(answer)["parts"]
+            return parts
+    except (OSError, ValueError, KeyError):
+        return {}
