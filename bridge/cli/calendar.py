@@ -13,10 +13,11 @@ from rich.text import Text
 
 from bridge.cli.calendar_svg import COLOURS, GAP, draw
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
+from bridge.cli.known import known
 from bridge.cli.moments import moment
 from bridge.config import Config
 from bridge.model.ids import PersonId, RoleId
-from bridge.policy.schedule import Shift, shifts
+from bridge.policy.schedule import Change, Shift, shifts
 from bridge.policy.times import instant
 
 _LABEL = 24
@@ -33,15 +34,16 @@ def calendar(
     loaded = load_or_exit(config)
     zone = loaded.roster.time_zone
     day = moment(at, zone).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    loaded, changes = known(loaded, instant(day, zone))
     edges = [instant(day + number * _DAY, zone) for number in range(days + 1)]
     if svg is not None:
-        svg.write_text(draw(loaded, edges), encoding="utf-8")
+        svg.write_text(draw(loaded, edges, changes), encoding="utf-8")
         typer.echo(f"{svg}: {days} days from {day:%Y-%m-%d}")
         return
     console = Console()
     console.print(_header([edge.astimezone(zone) for edge in edges], console.width))
     for role in loaded.roster.roles:
-        console.print(_row(loaded, role, edges, console.width), soft_wrap=True)
+        console.print(_row(loaded, role, edges, changes, width=console.width), soft_wrap=True)
     console.print(_legend(loaded))
 
 
@@ -59,9 +61,11 @@ def _header(edges: list[datetime], width: int) -> Text:
     )
 
 
-def _row(config: Config, role: RoleId, edges: list[datetime], width: int) -> Text:
+def _row(
+    config: Config, role: RoleId, edges: list[datetime], changes: tuple[Change, ...], *, width: int
+) -> Text:
     cells = _cells(len(edges) - 1, width)
-    found = shifts(config, role, edges[0], edges[-1])
+    found = shifts(config, role, edges[0], edges[-1], changes)
     row = Text(config.roster.roles[role].name[: _LABEL - 1].ljust(_LABEL))
     for day, following in pairwise(edges):
         for cell in range(cells):

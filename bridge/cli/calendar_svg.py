@@ -8,7 +8,7 @@ from html import escape
 
 from bridge.config import Config
 from bridge.model.ids import RoleId
-from bridge.policy.schedule import Shift, shifts
+from bridge.policy.schedule import Change, Shift, shifts
 
 # Light enough for black letters, and told apart by people who see red and green alike.
 COLOURS = (
@@ -28,7 +28,7 @@ GAP = "#d00000"
 _LABEL, _DAY, _ROW, _HEAD, _LETTER = 220, 90, 34, 30, 7
 
 
-def draw(config: Config, edges: Sequence[datetime]) -> str:
+def draw(config: Config, edges: Sequence[datetime], changes: tuple[Change, ...] = ()) -> str:
     """The picture of all roles from the first of the days' beginnings until the last."""
     roles = list(config.roster.roles)
     width, height = _LABEL + _DAY * (len(edges) - 1), _HEAD + _ROW * len(roles) + 4
@@ -39,7 +39,7 @@ def draw(config: Config, edges: Sequence[datetime]) -> str:
         *_days([edge.astimezone(config.roster.time_zone) for edge in edges], height),
     ]
     for number, role in enumerate(roles):
-        parts += _row(config, role, edges, _HEAD + _ROW * number)
+        parts += _row(config, role, edges, changes, y=_HEAD + _ROW * number)
     return "".join([*parts, "</svg>\n"])
 
 
@@ -50,9 +50,11 @@ def _days(edges: Sequence[datetime], height: int) -> Iterator[str]:
         yield f'<text x="{x + 6}" y="20">{edge:%a %d %b}</text>'
 
 
-def _row(config: Config, role: RoleId, edges: Sequence[datetime], y: int) -> Iterator[str]:
+def _row(
+    config: Config, role: RoleId, edges: Sequence[datetime], changes: tuple[Change, ...], *, y: int
+) -> Iterator[str]:
     yield f'<text x="8" y="{y + 22}">{escape(config.roster.roles[role].name)}</text>'
-    for shift in shifts(config, role, edges[0], edges[-1]):
+    for shift in shifts(config, role, edges[0], edges[-1], changes):
         start, until = (_place(edges, moment) for moment in (shift.start, shift.until))
         yield _block(config, shift, start, until - start, y)
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bridge.channels import read_settings
+from bridge.cli.known import known
 from bridge.config import Config, ConfigError, Problem, load
 from bridge.policy.proof import Findings, prove
 
@@ -49,5 +50,7 @@ def checked(directory: Path, now: datetime) -> tuple[Config, Findings]:
             read_settings(channel, section)
         except ConfigError as error:
             problems += error.problems
+    if any(calendar.url for calendar in loaded.roster.calendars.values()):
+        loaded, _ = known(loaded, now)
     findings = prove(loaded, now)
     return loaded, Findings((*problems, *findings.problems), findings.warnings)

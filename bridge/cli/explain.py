@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
+from bridge.cli.known import known
 from bridge.cli.moments import moment
 from bridge.config import Config
 from bridge.config.problems import did_you_mean
@@ -68,8 +69,10 @@ def explain(
         language=language,
         priority=priority,
     )
+    loaded, changes = known(loaded, now)
     earlier = [now - timedelta(minutes=1)] * before
-    typer.echo("\n".join(_lines(loaded, explain_event(compile_rules(loaded), event, now, earlier), now)))
+    explanation = explain_event(compile_rules(loaded), event, now, earlier, changes)
+    typer.echo("\n".join(_lines(loaded, explanation, now)))
 
 
 def _number(text: str | None) -> str | None:

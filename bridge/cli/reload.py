@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import typer
 
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
-from bridge.config import Config, SecretUnreadableError
-from bridge.model.errors import StoreUnavailableError
+from bridge.cli.endings import told
+from bridge.config import Config
 from bridge.store import reloads
 from bridge.store.database import Database
 
@@ -24,11 +24,8 @@ def reload(config: ConfigDirectory = CONFIG) -> None:
     It asks in the database that both of them use. Exits with 1 if the bridge keeps what it has.
     """
     loaded = load_or_exit(config)
-    try:
+    with told():
         answer = asyncio.run(_asked(loaded))
-    except (StoreUnavailableError, SecretUnreadableError, ValueError) as error:
-        typer.echo(f"nightbell: {error}", err=True)
-        raise typer.Exit(1) from None
     if answer is None:
         typer.echo(f"no answer within {PATIENCE_SECONDS} seconds: is the bridge running?", err=True)
         raise typer.Exit(1)

@@ -1,0 +1,42 @@
+"""What the database knows beside the files: shifts taken and given in rooms, and calendars that were fetched."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+
+from bridge.config import Config
+from bridge.engine.calendars import complete
+from bridge.model.errors import NightbellError
+from bridge.policy.schedule import Change
+from bridge.store import shifts
+from bridge.store.database import Database
+
+
+def known(config: Config, after: datetime) -> tuple[Config, tuple[Change, ...]]:
+    """The configuration with its calendars, and the shift changes that hold after an instant.
+
+    Where the database can't be opened it says so, and gives what the files know.
+    """
+    try:
+        database = Database(config.database_url)
+        file = database.engine.url.database or ""
+        if database.is_sqlite and not Path(file).exists():  # opening it would make it
+            raise FileNotFoundError(file)
+        return asyncio.run(_read(config, database, after))
+    except (NightbellError, SQLAlchemyError, OSError, ValueError) as error:
+        typer.echo(f"from the files only; the database was not read ({type(error).__name__})", err=True)
+        return config, ()
+
+
+async def _read(config: Config, database: Database, after: datetime) -> tuple[Config, tuple[Change, ...]]:
+    try:
+        async with database.read() as connection:
+            changes = await shifts.changes(connection, after)
+        return await complete(config, database), changes
+    finally:
+        await database.close()
