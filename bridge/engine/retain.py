@@ -22,13 +22,14 @@ from bridge.policy.retention import Hold, Life, end_of, held_by
 from bridge.store import holds, ledger, retention
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
-from bridge.store.retention import Erasure
+from bridge.store.retention import Destruction, Erasure
 
 CERTIFICATE = "certificate of destruction"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-BATCH = 200
+BATCH = 100  # a few milliseconds of the database's one writer
 LATE = timedelta(days=1)
-BREATH_SECONDS = 0.05
+AGAIN = timedelta(minutes=1)  # after a sweep that the homeserver has cut off
+BREATH_SECONDS = 0.02
 LEFT = (
     "Members' devices may hold what was decrypted, exported, photographed or notified of before.",
     "Backups, write-ahead logs and replicas of the homeserver's database hold what they were made with.",
@@ -56,8 +57,10 @@ class Retention:
         now = self._now()
         if now < self._next:
             return (self._next - now).total_seconds()
+        self._next = now + AGAIN
         destroyed = await self._destroy_pages() + await self._destroy_loose()
         if destroyed:
+            log.info("content_destroyed", things=destroyed)
             await self._database.forget_deleted()
         async with self._database.write() as connection:
             await retention.note_stragglers(connection, now - LATE)
@@ -103,13 +106,12 @@ class Retention:
             await keep_held(connection, self._keys, held, in_force)
             if not due:
                 return
-            days = await retention.destroy_pages(connection, self._keys, due, now)
+            await retention.destroy_pages(connection, self._keys, due, now)
             records = [
                 Record(Action.DESTROYED, page=life.page, objects={"class": life.retention, "why": why})
                 for life, why in due
             ]
             await ledger.append(connection, records, now)
-        log.info("content_destroyed", pages=len(due), day_keys=days)
 
     async def _destroy_loose(self) -> int:
         keep = self._rulebook().config.retention.of(OPERATIONS).keep
@@ -148,37 +150,45 @@ class Retention:
                 return
 
     async def _prove(self) -> None:
+        count = 0
         while True:
             async with self._database.read() as connection:
                 unproved = await retention.unproved(connection, BATCH)
-                events = await retention.erasures_of(
-                    connection, [identifier for identifier, _, _ in unproved]
-                )
+                events = await retention.erasures_of(connection, [each.id for each in unproved])
             if not unproved:
-                return
-            rooms = await self._purge([erasure for found in events.values() for erasure in found])
-            for identifier, facts, at in unproved:
-                looked = [
-                    (each, await self._eraser.look(each.room, each.event)) for each in events[identifier]
-                ]
-                statement = {
-                    "id": identifier,
-                    "page": facts["page"] or "",
-                    "class": facts["class"],
-                    "why": facts["why"],
-                    "keys_destroyed_at": at.isoformat(),
-                    "homeserver_asked_at": self._now().isoformat(),
-                    "events": [
-                        {"room": each.room, "event": each.event, "homeserver_has": presence.value}
-                        for each, presence in looked
-                    ],
-                    "what_may_remain": _what_may_remain(looked, rooms),
-                }
-                certificate = sign_statement(CERTIFICATE, statement, self._keys.signer())
-                async with self._database.write() as connection:
-                    await retention.certify(connection, identifier, certificate)
-                there = sum(presence is Presence.THERE for _, presence in looked)
-                log.info("destruction_certified", certificate=identifier, events=len(looked), left=there)
+                break
+            purged = await self._purge([erasure for found in events.values() for erasure in found])
+            certificates = {
+                each.id: await self._certificate(each, events[each.id], purged) for each in unproved
+            }
+            async with self._database.write() as connection:
+                await retention.certify(connection, certificates)
+            count += len(certificates)
+            await asyncio.sleep(BREATH_SECONDS)
+        if count:
+            log.info("destruction_certified", certificates=count)
+
+    async def _certificate(
+        self, destroyed: Destruction, events: list[Erasure], purged: dict[RoomId, Purge]
+    ) -> str:
+        looked = [(each, await self._eraser.look(each.room, each.event)) for each in events]
+        left = [each.event for each, presence in looked if presence is Presence.THERE]
+        if left:
+            log.error("content_still_there", certificate=destroyed.id, events=left)
+        statement = {
+            "id": destroyed.id,
+            "page": destroyed.page or "",
+            "class": destroyed.retention,
+            "why": destroyed.why,
+            "keys_destroyed_at": destroyed.at.isoformat(),
+            "homeserver_asked_at": self._now().isoformat(),
+            "events": [
+                {"room": each.room, "event": each.event, "homeserver_has": presence.value}
+                for each, presence in looked
+            ],
+            "what_may_remain": _what_may_remain(looked, purged),
+        }
+        return sign_statement(CERTIFICATE, statement, self._keys.signer())
 
     async def _purge(self, erasures: Iterable[Erasure]) -> dict[RoomId, Purge]:
         last: dict[RoomId, Erasure] = {}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import and_, delete, exists, insert, or_, select, update
+from sqlalchemy import bindparam, delete, exists, insert, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.ids import EventId, IntakeId, PageId, RetentionClassId, RoleId, RoomId
@@ -18,7 +18,7 @@ from bridge.policy.retention import Life
 from bridge.store.database import upsert
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import WAITING as UNSENT
-from bridge.store.tables import data_key, destruction, erasure, inbound, intake, outbox, page, timer
+from bridge.store.tables import Instant, data_key, destruction, erasure, inbound, intake, outbox, page, timer
 
 SPOKEN = ("m.room.encrypted", "m.room.message")
 WAITING = [state.value for state in PageState if state.waiting]
@@ -34,6 +34,17 @@ class Erasure:
     room: RoomId
     event: EventId
     redaction: EventId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Destruction:
+    """Content that was destroyed here."""
+
+    id: str
+    page: PageId | None
+    retention: str
+    why: str
+    at: datetime
 
 
 async def classes_alive(connection: AsyncConnection) -> list[RetentionClassId]:
@@ -64,9 +75,7 @@ async def lives(
     )
     if after is not None:
         opened, last = after
-        query = query.where(
-            or_(page.c.opened_at > opened, and_(page.c.opened_at == opened, page.c.id > last))
-        )
+        query = query.where(tuple_(page.c.opened_at, page.c.id) > tuple_(literal(opened, Instant), last))
     rows = (await connection.execute(query)).all()
     rooms: defaultdict[str, set[RoomId]] = defaultdict(set)
     places = select(outbox.c.page, outbox.c.room).where(
@@ -117,7 +126,8 @@ async def destroy_pages(
     facts = [
         {
             "id": ids[life.page],
-            "facts": {"page": life.page, "class": life.retention, "why": why},
+            "page": life.page,
+            "facts": {"class": life.retention, "why": why},
             "at": now,
         }
         for life, why in ends
@@ -165,7 +175,7 @@ async def destroy_loose(
     count = len(said) + len(ours) + len(unread)
     if count == 0:
         return 0
-    facts = {"page": None, "class": "operations", "why": why}
+    facts = {"class": "operations", "why": why}
     await connection.execute(insert(destruction).values(id=identifier, facts=facts, at=now))
     places = [(identifier, row.room_id, row.event_id) for row in said]
     places += [(identifier, row.room, row.event) for row in ours if row.event]
@@ -211,12 +221,17 @@ async def settle_erasure(
     await connection.execute(update(erasure).where(erasure.c.id == erasure_id).values(**values))
 
 
-async def unproved(connection: AsyncConnection, limit: int) -> list[tuple[str, dict[str, Any], datetime]]:
+async def unproved(connection: AsyncConnection, limit: int) -> list[Destruction]:
     """Destructions whose events are all redacted, and that have no certificate yet."""
     waiting = exists().where(erasure.c.destruction == destruction.c.id, erasure.c.state == "todo")
     query = select(destruction).where(destruction.c.certificate.is_(None), ~waiting)
     rows = (await connection.execute(query.order_by(destruction.c.at).limit(limit))).all()
-    return [(row.id, row.facts, row.at) for row in rows]
+    return [
+        Destruction(
+            row.id, PageId(row.page) if row.page else None, row.facts["class"], row.facts["why"], row.at
+        )
+        for row in rows
+    ]
 
 
 async def erasures_of(connection: AsyncConnection, destructions: Sequence[str]) -> dict[str, list[Erasure]]:
@@ -228,11 +243,13 @@ async def erasures_of(connection: AsyncConnection, destructions: Sequence[str]) 
     return found
 
 
-async def certify(connection: AsyncConnection, identifier: str, certificate: str) -> None:
-    """Keep a certificate; the events that it names are proved."""
-    await connection.execute(
-        update(destruction).where(destruction.c.id == identifier).values(certificate=certificate)
-    )
+async def certify(connection: AsyncConnection, certificates: Mapping[str, str]) -> None:
+    """Keep the certificates of destructions. The messages that they name are not needed any more."""
+    rows = [{"identifier": identifier, "text": text} for identifier, text in certificates.items()]
+    statement = update(destruction).where(destruction.c.id == bindparam("identifier"))
+    await connection.execute(statement.values(certificate=bindparam("text")), rows)
+    named = select(erasure.c.event).where(erasure.c.destruction.in_(list(certificates)))
+    await connection.execute(delete(outbox).where(outbox.c.event.in_(named)))
 
 
 async def note_stragglers(connection: AsyncConnection, since: datetime) -> None:
@@ -241,7 +258,7 @@ async def note_stragglers(connection: AsyncConnection, since: datetime) -> None:
     query = (
         select(outbox.c.room, outbox.c.event, destruction.c.id)
         .join(page, page.c.id == outbox.c.page)
-        .join(destruction, destruction.c.facts["page"].as_string() == page.c.id)
+        .join(destruction, destruction.c.page == page.c.id)
         .where(page.c.destroyed_at >= since, outbox.c.event.is_not(None), ~noted)
     )
     late = [(row.id, row.room, row.event) for row in (await connection.execute(query)).all()]
@@ -252,7 +269,7 @@ async def certificates(connection: AsyncConnection, page_id: PageId | None = Non
     """All certificates, or those of a page."""
     query = select(destruction.c.certificate).where(destruction.c.certificate.is_not(None))
     if page_id is not None:
-        query = query.where(destruction.c.facts["page"].as_string() == page_id)
+        query = query.where(destruction.c.page == page_id)
     return list((await connection.execute(query.order_by(destruction.c.at))).scalars())
 
 

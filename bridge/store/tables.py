@@ -404,6 +404,7 @@ destruction = Table(
     "destruction",
     metadata,
     Column("id", Text, primary_key=True),
+    Column("page", Text, index=True),
     Column("facts", JSON, nullable=False),
     Column("at", Instant, nullable=False),
     Column("certificate", Text),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -261,3 +262,36 @@ async def test_a_bridge_with_both_keys_opens_what_either_wraps_while_keys_change
         event_, _ = await bridge.event_of(connection, await intake_of(database, life))
         assert event_.body == Phi("Bed 12")
         assert len(await bridge.waiting(connection, 10)) == 1
+
+
+async def test_what_was_deleted_is_in_no_file_of_the_database(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    life = await open_page(database, keys, inbox)
+    async with database.read() as connection:
+        wrapped = (await connection.execute(select(tables.data_key.c.wrapped))).scalars().all()
+        sealed = (await connection.execute(select(tables.intake.c.sealed))).scalars().all()
+    await destroy(database, keys, life)
+    await database.forget_deleted()
+    if database.is_sqlite:
+        file = Path(str(database.engine.url.database))
+        written = b"".join(each.read_bytes() for each in file.parent.glob(f"{file.name}*"))
+        assert not any(secret in written for secret in (*wrapped, *sealed))
+
+
+async def test_a_message_that_was_on_its_way_goes_as_well(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    life = await open_page(database, keys, inbox)
+    async with database.write() as connection:
+        data_key = await keys.new_data_key(connection, STANDARD, NOW)
+        edit = Draft(Destination(HEART), Purpose.STATUS, Phi(b"{}"), data_key, page=life.page)
+        await outbox.put(connection, [edit], NOW)
+        entry = await outbox.head(connection, keys, Destination(HEART))
+        assert entry is not None
+    await destroy(database, keys, life)
+    async with database.write() as connection:
+        await outbox.mark_sent(connection, [(entry.id, ROOM, EventId("$late"))], LATER)
+        await retention.note_stragglers(connection, NOW)
+        noted = await retention.waiting_erasures(connection, 10)
+    assert [erasure.event for erasure in noted] == ["$1", "$late"]

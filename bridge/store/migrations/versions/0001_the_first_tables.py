@@ -22,12 +22,14 @@ def upgrade() -> None:
     op.create_table(
         "destruction",
         sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("page", sa.Text(), nullable=True),
         sa.Column("facts", sa.JSON(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("certificate", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_destruction")),
     )
     with op.batch_alter_table("destruction", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_destruction_page"), ["page"], unique=False)
         batch_op.create_index(
             "ix_destruction_todo",
             ["at"],
@@ -557,6 +559,7 @@ def downgrade() -> None:
             sqlite_where=sa.text("certificate IS NULL"),
             postgresql_where=sa.text("certificate IS NULL"),
         )
+        batch_op.drop_index(batch_op.f("ix_destruction_page"))
 
     op.drop_table("destruction")
     op.drop_table("calendar_copy")
