@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -51,13 +52,15 @@ from bridge.matrix.rooms import RoomPlan, Rooms
 from bridge.matrix.sync import Sync
 from bridge.model.doors import OPERATIONS, Destination
 from bridge.model.errors import HomeserverError, StoreUnavailableError
-from bridge.model.ids import PersonId, UserId
+from bridge.model.ids import ChannelId, IntakeId, PersonId, UserId
+from bridge.model.progress import Progress
 from bridge.policy.schedule import room_members
 from bridge.store import leavers, ledger, outbox
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Entry
+from bridge.store.progress import progress_of
 from bridge.vault import Vault, parse_operator_key
 
 ROOMS_AT_ONCE = 32  # Synapse is not quicker with more requests in flight
@@ -186,7 +189,13 @@ async def run(config: Config, *, now: Clock = utc_now, ready: Callable[[int], No
         pulse = Pulse(now, registry)
         inbox = IntakeStore(house.database, house.keys, now, bells.dispatch.ring)
         nightbell = config.nightbell
-        around = Surroundings(inbox, now, nightbell.listen.public_url.rstrip("/"))
+        around = Surroundings(
+            inbox,
+            now,
+            nightbell.listen.public_url.rstrip("/"),
+            progress=partial(_progress, house),
+            tell=partial(_channel_state, house, pulse, now, bells.deliver.ring),
+        )
         channels = [open_channel(channel, section, around) for channel, section in config.channels.items()]
         application = build_application(channels, health=partial(_health, house, pulse), registry=registry)
         port = await doors.enter_async_context(
@@ -198,7 +207,10 @@ async def run(config: Config, *, now: Clock = utc_now, ready: Callable[[int], No
         log.info("intake_open", port=port, channels=[channel.id for channel in channels])
         ready(port)
         watch = Watch(house.database, house.keys, pulse, registry, now=now, wake=bells.deliver.ring)
-        await _until_stopped(_run_loops(house, bells, pulse, inbox, watch=watch, now=now))
+        listeners = [channel.serve for channel in channels if channel.serve is not None]
+        await _until_stopped(
+            _run_loops(house, bells, pulse, inbox, watch=watch, listeners=listeners, now=now)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +233,14 @@ class Bells:
 
 
 async def _run_loops(
-    house: House, bells: Bells, pulse: Pulse, inbox: IntakeStore, *, watch: Watch, now: Clock
+    house: House,
+    bells: Bells,
+    pulse: Pulse,
+    inbox: IntakeStore,
+    *,
+    watch: Watch,
+    listeners: Iterable[Callable[[], Coroutine[None, None, None]]],
+    now: Clock,
 ) -> None:
     database, keys = house.database, house.keys
     live = LiveRulebook(Rulebook.of(await complete(house.config, database)))
@@ -242,7 +261,9 @@ async def _run_loops(
     dispatch = Dispatch(database, keys, inbox, live, situation, now=now, wake=decided)
     escalation = Escalation(database, keys, inbox, live, situation, now=now, wake=bells.deliver.ring)
     async with asyncio.TaskGroup() as group:
-        # Pages are decided and climb while the homeserver is away, too.
+        # Events come in, and pages are decided and climb, while the homeserver is away, too.
+        for listen in listeners:
+            group.create_task(listen())
         group.create_task(run_loop("dispatch", bells.dispatch, dispatch.step, pulse.beat))
         group.create_task(run_loop("escalate", bells.escalate, escalation.step, pulse.beat))
         group.create_task(run_loop("notarise", Wake(), notary.step, pulse.beat))
@@ -353,6 +374,24 @@ async def _readers_changed(delivery: Delivery, bells: Bells) -> None:
     bells.answers.ring()
     bells.readiness.ring()
     await delivery.hasten()
+
+
+async def _progress(house: House, intake: IntakeId) -> Progress | None:
+    async with house.database.read() as connection:
+        return await progress_of(connection, intake)
+
+
+async def _channel_state(  # noqa: PLR0917 - the last two are the channel's
+    house: House, pulse: Pulse, now: Clock, wake: Callable[[], None], channel: ChannelId, trouble: str | None
+) -> None:
+    """Tell health and the operations room that a channel's connection is in trouble, or well."""
+    pulse.beat(f"channel {channel}", ConnectionError() if trouble else None)
+    log.log(logging.WARNING if trouble else logging.INFO, "channel_state", channel=channel, trouble=trouble)
+    text = f"⚠️ Channel {channel}: {trouble}" if trouble else f"Channel {channel} is connected"
+    with suppress(StoreUnavailableError):  # which is told by itself
+        async with house.database.write() as connection:
+            await operations.tell(connection, house.keys, text, now())
+        wake()
 
 
 async def _report(house: House, now: Clock, decided: Callable[[], None], entry: Entry, reason: str) -> None:

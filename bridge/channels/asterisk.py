@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -106,6 +107,11 @@ class _Line:
                 trouble = "what answers does not speak AMI"
             except OSError as error:
                 trouble = f"Asterisk can't be reached ({type(error).__name__})"
+            except Exception as error:  # noqa: BLE001 - the other channels go on
+                log.error(  # noqa: TRY400 - without the error's own words
+                    "ami_failed", channel=self.channel, error=type(error).__name__, at=_places(error)
+                )
+                trouble = "the bridge failed at what Asterisk said; its log says where"
             await self._tell(trouble)
             pause = FIRST_PAUSE if self.heard else min(pause * 2, LONGEST_PAUSE)
             await asyncio.sleep(pause)
@@ -205,6 +211,10 @@ class _Line:
         if trouble != self.trouble:
             self.trouble = trouble
             await self.around.tell(self.channel, trouble)
+
+
+def _places(error: Exception) -> list[str]:
+    return [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
 
 
 # What is asked after each login, so that nothing stays unknown that happened before it.

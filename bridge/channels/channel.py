@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -80,7 +80,7 @@ class Channel:
     id: ChannelId
     type: str
     routes: tuple[Route, ...] = ()
-    serve: Callable[[], Awaitable[None]] | None = None
+    serve: Callable[[], Coroutine[None, None, None]] | None = None
 
 
 async def _only_logged(channel: ChannelId, trouble: str | None) -> None:

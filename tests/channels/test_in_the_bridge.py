@@ -1,0 +1,114 @@
+"""Channels that are no HTTP, and a sender that asks how far its page has come, in a running bridge."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from testbed.clinician import Clinician
+from testbed.hospital import Hospital
+from testbed.shift import Shift
+from testbed.wards import own_config, write_config
+from tests.channels.test_asterisk import ABANDON, Pbx, pbx
+from tests.channels.test_wctp import submit
+from tests.channels.wire import AMI_SECRET, WCTP_CODE, free_port
+
+RULE = {"id": "pagers", "when": {"channel": ["pagers", "pbx", "desk"]}, "then": {"role": "cardiology"}}
+SNPP_PORT = free_port()
+
+
+@pytest.fixture(scope="module")
+async def exchange() -> AsyncIterator[Pbx]:
+    async with pbx(Pbx()) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def hospital(tmp_path_factory: pytest.TempPathFactory, exchange: Pbx) -> AsyncIterator[Hospital]:
+    directory = tmp_path_factory.mktemp("listeners")
+    (directory / "ami").write_text(AMI_SECRET)
+    (directory / "wctp").write_text(WCTP_CODE)
+    documents = own_config()
+    documents["routing.yaml"]["rules"] = [RULE, *documents["routing.yaml"]["rules"]]
+    documents["nightbell.yaml"]["channels"] |= {
+        "pagers": {"type": "snpp", "port": SNPP_PORT, "peers": "127.0.0.1"},
+        "desk": {"type": "wctp", "senders": {"desk": f"file:{directory / 'wctp'}"}},
+        "pbx": {
+            "type": "asterisk",
+            "host": "127.0.0.1",
+            "port": exchange.port,
+            "username": "bridge",
+            "secret": f"file:{directory / 'ami'}",
+        },
+    }
+    async with Hospital(directory, config=write_config(directory / "config", documents)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def okafor(hospital: Hospital) -> AsyncIterator[Clinician]:
+    async with Shift(hospital) as shift:
+        client = await shift.nio("okafor")
+        await client.entrusted()
+        yield client
+
+
+async def test_a_page_over_snpp_is_read_in_a_room(hospital: Hospital, okafor: Clinician) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", SNPP_PORT)
+    writer.write(b"PAGE cardiology\r\nMESS Over an old wire\r\nSEND\r\nQUIT\r\n")
+    await okafor.message("Over an old wire")
+    writer.close()
+
+
+async def test_an_abandoned_call_is_read_in_a_room(
+    hospital: Hospital, okafor: Clinician, exchange: Pbx
+) -> None:
+    await exchange.connected.wait()
+    exchange.writers[0].write(ABANDON)
+    await okafor.message("Maria Lopez")
+
+
+async def test_a_sender_hears_that_its_page_was_delivered_and_read(
+    hospital: Hospital, okafor: Clinician
+) -> None:
+    url = f"{hospital.bridge.base_url}/intake/desk"
+    async with aiohttp.ClientSession() as session:
+
+        async def say(document: str) -> str:
+            async with session.post(url, data=document.encode()) as answer:
+                return await answer.text()
+
+        async def until(state: str, tracking: str) -> None:
+            query = (
+                '<wctp-Operation wctpVersion="1.3"><wctp-ClientQuery senderID="desk" '
+                f'recipientID="cardiology" trackingNumber="{tracking}"/></wctp-Operation>'
+            )
+            async with asyncio.timeout(20):
+                while f'type="{state}"' not in await say(query):
+                    await asyncio.sleep(0.1)
+
+        confirmed = await say(submit("<wctp-Alphanumeric>Is it read?</wctp-Alphanumeric>"))
+        [tracking] = re.findall(">([0-9a-f]{32})<", confirmed)
+        page = await okafor.message("Is it read?")
+        await until("DELIVERED", tracking)
+        await okafor.react(page.event_id, "✅")
+        await until("READ", tracking)
+
+
+async def test_health_tells_of_a_channel_that_connects(hospital: Hospital) -> None:
+    health = await hospital.bridge.health()
+    assert health is not None
+    assert health["parts"]["channel pbx"] == "well"
+
+
+async def test_nightbell_channels_tells_when_each_was_last_heard_of(
+    hospital: Hospital, okafor: Clinician
+) -> None:
+    said = await hospital.bridge.command("channels")
+    assert f"127.0.0.1 port {SNPP_PORT}" in said
+    assert "state       well" in said
+    assert said.count("last event  never") < said.count("last event")
