@@ -48,6 +48,10 @@ class Audience:
         }
         return had == {_facts(device) for device in self.entitled}
 
+    def is_reached_by(self, given: Iterable[Recipient]) -> bool:
+        """Whether anybody who could see a message has been given its key."""
+        return any(r.outcome is Outcome.SHARED and r.user in self.joined for r in given)
+
     def newly_refused(self, known: Iterable[Recipient]) -> list[tuple[DeviceIdentity, Outcome]]:
         """The refused devices that have not been told so for a session."""
         told = {(r.user, r.device, r.identity_key) for r in known}

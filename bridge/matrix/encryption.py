@@ -7,7 +7,6 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -211,7 +210,7 @@ class Encryption:
         if present is not None and not retry_due:
             async with self._database.read() as connection:
                 known = await recipients.of_session(connection, present)
-            if audience.fits(known):
+            if audience.fits(known) and audience.is_reached_by(known):
                 await self._refuse(room, present, audience.newly_refused(known))
                 self._checked[room] = _Checked(present, generation, self._retry_at(known))
                 return present
@@ -226,13 +225,8 @@ class Encryption:
     async def _share_new_session(self, room: RoomId, audience: Audience) -> tuple[str, list[Recipient]]:
         machine = self._machine
         session = await machine._new_outbound_group_session(RoomID(room))  # noqa: SLF001
-        wanted: dict[UserID, dict[Any, DeviceIdentity]] = defaultdict(dict)
-        for device in audience.entitled:
-            wanted[device.user_id][device.device_id] = device
         async with errors_of("claim one-time keys"):
-            # It raises a bare Exception where a single device offers no key; which ones have a session is seen below.
-            with suppress(_NoKeyError):
-                await _create_olm_sessions(machine, dict(wanted))
+            await machine.open_olm_sessions(audience.entitled)
         messages: dict[UserID, dict[Any, Any]] = defaultdict(dict)
         given: list[Recipient] = []
         async with machine.olm_transaction():
@@ -243,8 +237,8 @@ class Encryption:
                     messages[device.user_id][device.device_id] = await machine._encrypt_olm_event(  # noqa: SLF001
                         olm_session, device, EventType.ROOM_KEY, session.share_content
                     )
-        if not messages:
-            message = f"no device in {room} that may read offers a one-time key"
+        if not audience.is_reached_by(given):
+            message = f"nobody in {room} has a device that may read it and offers a one-time key"
             raise EncryptionUnavailableError(message)
         async with errors_of("share a room key"):
             await machine.client.send_to_device(EventType.TO_DEVICE_ENCRYPTED, messages)
@@ -281,19 +275,6 @@ class Encryption:
             await recipients.add(connection, room, session_id, given, self._now())
             await ledger.append(connection, [_key_shared(room, session_id, given)], self._now())
         log.info("room_key_withheld", room=room, devices=len(refused))
-
-
-class _NoKeyError(Exception):
-    """A claimed device offered no one-time key."""
-
-
-async def _create_olm_sessions(machine: Machine, wanted: dict[UserID, dict[Any, DeviceIdentity]]) -> None:
-    try:
-        await machine._create_outbound_sessions(wanted)  # noqa: SLF001
-    except Exception as error:
-        if type(error) is Exception:
-            raise _NoKeyError from None
-        raise
 
 
 def _raise_if_store_away(error: Exception) -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,6 +26,7 @@ from mautrix.crypto.cross_signing_key import CrossSigningSeeds
 from mautrix.crypto.signature import sign_olm
 from mautrix.crypto.ssss.key import Key as RecoveryKey
 from mautrix.crypto.store import StateStore
+from mautrix.errors import MatrixConnectionError, MatrixRequestError
 from mautrix.types import (
     DeviceID,
     DeviceIdentity,
@@ -93,6 +95,25 @@ class Machine(OlmMachine):
                 self.crypto_store._account = None  # noqa: SLF001
                 await self.load()
                 raise
+
+    async def open_olm_sessions(self, devices: Sequence[DeviceIdentity]) -> None:
+        """Have an Olm session with each of these devices that has one already, or offers a one-time key."""
+        wanted: dict[UserID, dict[DeviceID, DeviceIdentity]] = defaultdict(dict)
+        for device in devices:
+            wanted[device.user_id][device.device_id] = device
+        try:
+            await self._create_outbound_sessions(dict(wanted))
+        except (MatrixRequestError, MatrixConnectionError):
+            raise
+        except Exception as error:
+            if is_store_away(error):
+                raise
+            # One device's key that is none, or is lacking, must not keep the others from theirs.
+            if len(devices) == 1:
+                log.warning("no_one_time_key", user=devices[0].user_id, device=devices[0].device_id)
+                return
+            for device in devices:
+                await self.open_olm_sessions([device])
 
     async def receive(self, event: ToDeviceEvent) -> None:
         """Take a room key from the device that made it. Nothing else that is sent to the bot's device matters."""

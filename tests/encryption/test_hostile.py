@@ -3,8 +3,12 @@
 import json
 from typing import Any
 
+from mautrix.crypto import OlmAccount
+from mautrix.types import UserID
+
 from testbed.clinician import Clinician
-from testbed.hospital import Hospital
+from testbed.hospital import Hospital, password
+from testbed.identity import Identity, canonical
 from testbed.shift import Shift
 from testbed.wards import Ward
 
@@ -75,3 +79,40 @@ async def test_what_one_member_publishes_as_a_device_hides_no_other(
         text = json.dumps(changes).replace("{device}", hostile.device_id).replace("{user}", hostile.user_id)
         await hostile.request("POST", "/keys/upload", {"device_keys": {**keys, **json.loads(text)}})
     await is_served(hospital, await shift.nio(ann, "tablet"), ward, "among the nonsense")
+
+
+async def test_a_one_time_key_that_is_none_keeps_nobody_else_from_reading(
+    hospital: Hospital, shift: Shift, ward: Ward
+) -> None:
+    ann, ben = ward.people
+    phone, _ = await shift.nio(ann), await shift.nio(ben)
+    await phone.entrusted()
+    user, known = hospital.user_id(ben), phone.sessions
+    identifier = {"type": "m.id.user", "user": user}
+    login = {"type": "m.login.password", "identifier": identifier, "password": password(ben)}
+    _, session = await phone.request("POST", "/login", login)
+    account, device = OlmAccount(), session["device_id"]
+    identity = Identity.load(hospital.directory / "clients" / f"{ben}-phone" / "identity.json")
+    signer = {user: {f"ed25519:{device}": ""}}
+
+    def signed(key: dict[str, Any]) -> dict[str, Any]:
+        signer[user][f"ed25519:{device}"] = account.sign(canonical(key).decode())
+        return {**key, "signatures": json.loads(json.dumps(signer))}
+
+    nonsense: list[Any] = ["x", "", "AAAA", "A" * 42]
+    body = {
+        "device_keys": identity.sign_device(user, account.get_device_keys(UserID(user), device).serialize()),
+        "one_time_keys": {f"signed_curve25519:A{n}": signed({"key": key}) for n, key in enumerate(nonsense)},
+        "fallback_keys": {"signed_curve25519:B": signed({"key": "x", "fallback": True})},
+    }
+    async with hospital.session.post(
+        f"{hospital.synapse.base_url}/_matrix/client/v3/keys/upload",
+        json=body,
+        headers={"Authorization": f"Bearer {session['access_token']}"},
+    ) as answer:
+        assert answer.status == 200, await answer.text()
+    await phone.wait_for(lambda: phone.sessions - known)
+    tablet = await shift.nio(ann, "tablet")
+    await tablet.entrusted()
+    await hospital.text("beside a key that is none", to=ward.number)
+    await tablet.message("beside a key that is none")
