@@ -1,7 +1,9 @@
 """What other settings than the default do; each test starts the bridge anew with its own."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from testbed.wards import Ward, ward_config
 
 WARDS = tuple(
     Ward(f"wing-{number}", (f"eve{number}", f"fay{number}", f"gil{number}"), f"+1555010030{number}")
-    for number in range(6)
+    for number in range(7)
 )
 Configure = Callable[..., Awaitable[None]]
 
@@ -143,3 +145,33 @@ async def test_a_device_that_was_deleted_while_the_bridge_was_down_gets_no_key_o
     await hospital.synapse.start()
     message = await phone.message("while nobody is there")
     assert await phone.session_of(message) != before
+
+
+async def test_who_comes_back_is_given_keys_to_the_devices_that_they_have_now(
+    hospital: Hospital, shift: Shift, ward: Ward, configure: Configure
+) -> None:
+    await configure()
+    without = Ward(ward.name, (ward.people[0], ward.people[2]), ward.number)
+    staying, phone = await shift.nio(ward.people[0]), await shift.nio(ward.people[1])
+    lost = await shift.nio(ward.people[1], "lost")
+    await lost.entrusted()
+    [room] = await phone.wait_for(lambda: phone.rooms)
+    await configure([without])
+    await phone.wait_for(lambda: room not in phone.rooms)
+    device = lost.device_id
+    before = sessions_given_to(hospital, device)
+    await lost.logout()
+
+    await configure([ward])
+    await phone.wait_for(lambda: room in phone.rooms)
+    [session] = await sessions_of(hospital, staying, ward, ["welcome back"])
+    await phone.message("welcome back")
+    assert session not in before
+    assert sessions_given_to(hospital, device) == before
+
+
+def sessions_given_to(hospital: Hospital, device: str) -> set[str]:
+    """The sessions of which a device was ever given the key, as the bridge has recorded it."""
+    with closing(sqlite3.connect(hospital.bridge.directory / "nightbell.db")) as database:
+        query = "SELECT session_id FROM session_recipient WHERE device_id = ? AND outcome = 'shared'"
+        return {row[0] for row in database.execute(query, (device,))}
