@@ -12,13 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.config import Config
 from bridge.engine import page_message
 from bridge.engine.messages import message
-from bridge.engine.situation import Situation
+from bridge.engine.situation import Situation, destination_of
 from bridge.ledger import Action, Record
 from bridge.model.decision import Move
 from bridge.model.doors import Destination, RoomMessage
 from bridge.model.ids import PersonId, RoleId
 from bridge.model.page import Page
 from bridge.model.phi import reveal_optional
+from bridge.model.priority import Priority
 from bridge.policy.commands import HELP, Command, NotUnderstood, Verb
 from bridge.policy.rendering import clock, duration, number, render_move, status_line
 from bridge.policy.requests import Target, find_target, give, members, refusal, snooze_for, take
@@ -124,10 +125,12 @@ async def _forward(asked: Asked, role: RoleId) -> str | None:
         return "Nobody can be reached there. Forward to a role, or to a person of this room."
     steps = asked.config.routing.ladders[page.ladder].steps
     move = Move(0, None, people, to_role, asked.now + steps[0].after)
-    await pages.hand_page(asked.connection, page.id, to_role, move)
+    stat_room = asked.config.roster.roles[to_role].stat_room if page.priority is Priority.STAT else None
+    room = page.room if to_role == role else stat_room
+    await pages.hand_page(asked.connection, page.id, move, room)
     handed = await pages.get_page(asked.connection, page.id)
     event, key = await asked.inbox.event_of(asked.connection, page.latest or page.intake)
-    destination = asked.destination if to_role == role else Destination(to_role)
+    destination = destination_of(asked.config, to_role, room)
     drafts: list[Draft] = []
     main = (await outbox.messages_of(asked.connection, page.id)).get(destination)
     if main is None:
@@ -206,7 +209,7 @@ async def _snooze(asked: Asked, _role: RoleId) -> str | None:
     length = snooze_for(asked.command.argument)
     if isinstance(length, NotUnderstood):
         return length.answer
-    await pages.wait_until(asked.connection, page.id, asked.now + length)
+    await pages.wait_until(asked.connection, page, asked.now + length)
     await asked.show(page, f"{asked.name} will look in {duration(length)}")
     return None
 

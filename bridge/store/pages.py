@@ -218,14 +218,14 @@ async def close_page(connection: AsyncConnection, page_id: PageId, now: datetime
     await stop_timer(connection, page_id)
 
 
-async def hand_page(connection: AsyncConnection, page_id: PageId, role: RoleId, move: Move) -> None:
-    """A page goes to another role or person, whose ladder begins anew."""
+async def hand_page(connection: AsyncConnection, page_id: PageId, move: Move, room: str | None) -> None:
+    """A page goes to another role or person, whose ladder begins anew; `room` is the named room it stands in."""
     await connection.execute(
         update(page)
         .where(page.c.id == page_id)
         .values(
-            role=role,
-            room=None,
+            role=move.role,
+            room=room,
             state=PageState.DELIVERED.value,
             accepted_by=None,
             accepted_at=None,
@@ -247,9 +247,9 @@ async def release_page(connection: AsyncConnection, page_id: PageId, move: Move)
     await _set_timer(connection, page_id, move.step + 1, move.next_due)
 
 
-async def wait_until(connection: AsyncConnection, page_id: PageId, until: datetime) -> None:
-    """Somebody has asked the page's next step to wait."""
-    await connection.execute(update(timer).where(timer.c.page == page_id).values(due_at=until))
+async def wait_until(connection: AsyncConnection, waiting: Page, until: datetime) -> None:
+    """Somebody has asked the page's next step to wait; after its last one, operations hear of it again."""
+    await _set_timer(connection, waiting.id, waiting.step + 1, until)
 
 
 async def due_timers(connection: AsyncConnection, now: datetime, limit: int) -> list[DueTimer]:

@@ -109,3 +109,26 @@ async def test_an_urgent_page_of_the_same_night_goes_to_the_roles_own_room(
     assert ben.client.rooms[page.room_id].name == "Cardiology"
     await ben.react(page.event_id, "✅")
     await shows(ben, page, "Accepted by Dr. Ben")
+
+
+async def test_a_stat_page_stays_in_its_room_when_it_is_forwarded_to_a_colleague(
+    hospital: Hospital, staff: Staff
+) -> None:
+    ben, ada = staff["ben"], staff["ada"]
+    page = await stat(hospital, ben, "for a colleague")
+    await ben.say(page.room_id, "forward ada", in_reply_to=page.event_id)
+    await replies(ada, page, "Dr. Ada: please accept")
+    hospital.travel(timedelta(seconds=61))
+    await ada.wait_for(lambda: len(calls(ada, page, "Dr. Ada: please accept")) > 1, 40)
+    await ada.react(page.event_id, "✅")
+    await shows(ada, page, "Accepted by Dr. Ada")
+    assert {m.room_id for m in ada.messages if "for a colleague" in m.body} == {page.room_id}
+
+
+def calls(client: Clinician, page: Message, text: str) -> list[Message]:
+    """The messages that ring, not their traces in the thread."""
+    return [
+        m
+        for m in client.messages
+        if text in m.body and m.content["m.relates_to"] == {"m.in_reply_to": {"event_id": page.event_id}}
+    ]

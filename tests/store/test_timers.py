@@ -44,3 +44,18 @@ async def test_of_many_overdue_timers_the_urgent_come_first_however_late_the_oth
         due = await pages.due_timers(connection, NOW + 100 * A_MINUTE, 50)
     assert due[0].page == stat.page.id
     assert [timer.page for timer in due[1:]] == [opened.page.id for opened in many[:49]]
+
+
+async def test_a_page_whose_ladder_has_ended_can_still_be_snoozed(
+    database: Database, inbox: IntakeStore
+) -> None:
+    event = IntakeEvent(ChannelId("sms"), Phi("2"), EventKind.TEXT, Phi("words"))
+    intake = (await inbox.accept(event)).intake
+    ended = opening(intake, Priority.URGENT, 0)
+    async with database.write() as connection:
+        await pages.open_pages(connection, [ended])
+        await pages.stop_timer(connection, ended.page.id)
+        await pages.wait_until(connection, ended.page, NOW + A_MINUTE)
+    async with database.read() as connection:
+        assert await pages.next_due(connection) == NOW + A_MINUTE
+        assert (await pages.due_timers(connection, NOW + A_MINUTE, 1))[0].step == 1
