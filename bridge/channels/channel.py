@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -108,16 +109,37 @@ class Surroundings:
     tell: Callable[[ChannelId, str | None], Awaitable[None]] = _only_logged
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a test event is to say, and where it goes: `url` is the channel's address as its source knows it."""
+
+    url: str
+    key: str
+    at: datetime
+    text: str
+    recipient: str
+    caller: str = "+12025550100"  # of the numbers that are nobody's
+
+    def request(self, body: str, headers: Mapping[str, str], query: str = "") -> Request:
+        """A request to that address."""
+        return Request(urlsplit(self.url).path + query, headers, Phi(body.encode()))
+
+
 Settings = TypeVar("Settings", bound=Section)
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelType(Generic[Settings]):
-    """A kind of channel: its name in `nightbell.yaml`, its settings there, and how one is made of them."""
+    """A kind of channel: its name in `nightbell.yaml`, its settings there, and how one is made of them.
+
+    `sample` makes an event as its source would, authentic and all, for `nightbell send`; None where only the
+    source has what it signs with.
+    """
 
     name: str
     settings: type[Settings]
     build: Callable[[ChannelId, Settings, Surroundings], Channel]
+    sample: Callable[[Settings, Probe], Request] | None = None
 
 
 def intake_path(channel: ChannelId) -> str:

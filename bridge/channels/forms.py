@@ -6,6 +6,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from bridge.channels.channel import Request
 
+FORM = "application/x-www-form-urlencoded"
+
 Fields = list[tuple[str, str]]
 
 
@@ -15,7 +17,7 @@ def form_fields(request: Request) -> Fields | None:
     Bytes that are not UTF-8 become surrogates, so that the signature is compared over what was sent.
     """
     content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if content_type != "application/x-www-form-urlencoded":
+    if content_type != FORM:
         return None
     body = request.body.reveal().decode(errors="surrogateescape")
     return parse_qsl(body, keep_blank_values=True, errors="surrogateescape")

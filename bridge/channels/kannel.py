@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes, urlencode
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from bridge.channels.channel import (
     Channel,
     ChannelType,
     Handler,
+    Probe,
     Request,
     Route,
     Surroundings,
@@ -56,7 +57,20 @@ def build(channel: ChannelId, settings: KannelSettings, around: Surroundings) ->
     return Channel(channel, KANNEL.name, (Route("GET", path, handler), Route("POST", path, handler)))
 
 
-KANNEL = ChannelType("kannel", KannelSettings, build)
+def sample(settings: KannelSettings, probe: Probe) -> Request:
+    """A text as smsbox would request it."""
+    fields = {
+        "secret": settings.secrets[0].read_text(),
+        "id": probe.key,
+        "from": probe.caller,
+        "to": probe.recipient,
+        "text": probe.text,
+        "unix": str(int(probe.at.timestamp())),
+    }
+    return probe.request("", {}, f"?{urlencode(fields)}")
+
+
+KANNEL = ChannelType("kannel", KannelSettings, build, sample)
 
 
 def _handler(channel: ChannelId, settings: KannelSettings, around: Surroundings) -> Handler:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Iterable
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from pydantic import Field
 
@@ -19,13 +19,14 @@ from bridge.channels.channel import (
     Channel,
     ChannelType,
     Handler,
+    Probe,
     Request,
     Route,
     Surroundings,
     intake_path,
     refusal,
 )
-from bridge.channels.forms import Fields, form_fields, readable, signed_bytes, spellings
+from bridge.channels.forms import FORM, Fields, form_fields, readable, signed_bytes, spellings
 from bridge.channels.numbers import normal_number, with_plus
 from bridge.channels.settings import Secrets
 from bridge.config.values import Section
@@ -51,7 +52,24 @@ def build(channel: ChannelId, settings: PlivoSettings, around: Surroundings) -> 
     return Channel(channel, PLIVO.name, (Route("POST", path, _handler(channel, settings, around)),))
 
 
-PLIVO = ChannelType("plivo", PlivoSettings, build)
+def sample(settings: PlivoSettings, probe: Probe) -> Request:
+    """A text as Plivo would post it."""
+    fields = [
+        ("MessageUUID", probe.key),
+        ("From", probe.caller),
+        ("To", probe.recipient),
+        ("Text", probe.text),
+    ]
+    signed = f"{_signed_url(probe.url, fields)}.{probe.key}"
+    headers = {
+        "Content-Type": FORM,
+        "X-Plivo-Signature-V3-Nonce": probe.key,
+        "X-Plivo-Signature-V3": _signature(signed, settings.auth_token[0].read_text()).decode(),
+    }
+    return probe.request(urlencode(fields), headers)
+
+
+PLIVO = ChannelType("plivo", PlivoSettings, build, sample)
 
 # XML that does nothing: no reply is sent.
 _DONE = '<?xml version="1.0" encoding="UTF-8"?><Response/>'

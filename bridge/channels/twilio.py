@@ -10,7 +10,7 @@ import base64
 import hmac
 from collections.abc import Iterable
 from hashlib import sha256
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from pydantic import Field
 
@@ -19,13 +19,14 @@ from bridge.channels.channel import (
     Channel,
     ChannelType,
     Handler,
+    Probe,
     Request,
     Route,
     Surroundings,
     intake_path,
     refusal,
 )
-from bridge.channels.forms import Fields, form_fields, readable, signed_bytes, spellings
+from bridge.channels.forms import FORM, Fields, form_fields, readable, signed_bytes, spellings
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import Region, Secrets
 from bridge.channels.twilio_voice import call
@@ -56,7 +57,16 @@ def build(channel: ChannelId, settings: TwilioSettings, around: Surroundings) ->
     return Channel(channel, TWILIO.name, (Route("POST", path, _handler(channel, settings, around)),))
 
 
-TWILIO = ChannelType("twilio", TwilioSettings, build)
+def sample(settings: TwilioSettings, probe: Probe) -> Request:
+    """A text as Twilio would post it."""
+    fields = [("MessageSid", f"SM{probe.key}"), ("From", probe.caller), ("To", probe.recipient)]
+    fields += [("Body", probe.text), ("AccountSid", settings.account_sid or "")]
+    signature = _signature(probe.url, fields, settings.auth_token[0].read_text(), "sha1")
+    headers = {"Content-Type": FORM, "X-Twilio-Signature": signature.decode()}
+    return probe.request(urlencode(fields), headers)
+
+
+TWILIO = ChannelType("twilio", TwilioSettings, build, sample)
 
 # TwiML that does nothing: no reply is sent.
 _DONE = '<?xml version="1.0" encoding="UTF-8"?><Response/>'

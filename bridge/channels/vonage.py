@@ -8,6 +8,7 @@ How to set it up: docs/channels/vonage.md.
 from __future__ import annotations
 
 import hmac
+import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from hashlib import md5, sha256
@@ -21,6 +22,7 @@ from bridge.channels.channel import (
     Channel,
     ChannelType,
     Handler,
+    Probe,
     Request,
     Route,
     Surroundings,
@@ -60,7 +62,16 @@ def build(channel: ChannelId, settings: VonageSettings, around: Surroundings) ->
     return Channel(channel, VONAGE.name, (Route("POST", path, _handler(channel, settings, around)),))
 
 
-VONAGE = ChannelType("vonage", VonageSettings, build)
+def sample(settings: VonageSettings, probe: Probe) -> Request:
+    """A text as Vonage's Messages API would post it."""
+    message = {"message_uuid": probe.key, "from": probe.caller.removeprefix("+"), "to": probe.recipient}
+    body = json.dumps({**message, "channel": "sms", "message_type": "text", "text": probe.text})
+    claims = {"iat": int(probe.at.timestamp()), "payload_hash": sha256(body.encode()).hexdigest()}
+    token = jwt.encode(claims, settings.secrets[0].read_text(), algorithm="HS256")
+    return probe.request(body, {"Content-Type": "application/json", "Authorization": f"Bearer {token}"})
+
+
+VONAGE = ChannelType("vonage", VonageSettings, build, sample)
 
 
 def _handler(channel: ChannelId, settings: VonageSettings, around: Surroundings) -> Handler:

@@ -19,6 +19,7 @@ from bridge.channels.channel import (
     Channel,
     ChannelType,
     Handler,
+    Probe,
     Request,
     Route,
     Surroundings,
@@ -52,7 +53,22 @@ def build(channel: ChannelId, settings: WctpSettings, around: Surroundings) -> C
     return Channel(channel, WCTP.name, (Route("POST", path, _handler(channel, settings, around)),))
 
 
-WCTP = ChannelType("wctp", WctpSettings, build)
+def sample(settings: WctpSettings, probe: Probe) -> Request:
+    """A page as an answering service would submit it."""
+    sender, codes = next(iter(settings.senders.items()))
+    code = codes[0].read_text()
+    submitted = (
+        f"<wctp-SubmitRequest><wctp-SubmitHeader submitTimestamp={quoteattr(f'{probe.at:%Y-%m-%dT%H:%M:%S}')}>"
+        f"<wctp-Originator senderID={quoteattr(sender)} securityCode={quoteattr(code)}/>"
+        f"<wctp-MessageControl messageID={quoteattr(probe.key)}/>"
+        f"<wctp-Recipient recipientID={quoteattr(probe.recipient)}/></wctp-SubmitHeader>"
+        f"<wctp-Payload><wctp-Alphanumeric>{escape(probe.text)}</wctp-Alphanumeric></wctp-Payload>"
+        "</wctp-SubmitRequest>"
+    )
+    return probe.request(_operation(submitted, "wctp-dtd-v1r3"), {"Content-Type": "text/xml"})
+
+
+WCTP = ChannelType("wctp", WctpSettings, build, sample)
 
 
 def _handler(channel: ChannelId, settings: WctpSettings, around: Surroundings) -> Handler:

@@ -22,6 +22,7 @@ from bridge.channels.channel import (
     Channel,
     ChannelType,
     Handler,
+    Probe,
     Request,
     Route,
     Surroundings,
@@ -143,7 +144,21 @@ def build(channel: ChannelId, settings: WebhookSettings, around: Surroundings) -
     return Channel(channel, WEBHOOK.name, (Route("POST", path, _handler(channel, settings, around)),))
 
 
-WEBHOOK = ChannelType("webhook", WebhookSettings, build)
+def sample(settings: WebhookSettings, probe: Probe) -> Request:
+    """A page as any sender would sign it."""
+    caller = {"number": probe.caller}
+    body = json.dumps({"kind": "page", "body": probe.text, "caller": caller, "recipient": probe.recipient})
+    signature = _shared_secret(settings.secrets[0]).sign(probe.key, probe.at, body)
+    headers = {
+        "Content-Type": "application/json",
+        "webhook-id": probe.key,
+        "webhook-timestamp": str(int(probe.at.timestamp())),
+        "webhook-signature": signature,
+    }
+    return probe.request(body, headers)
+
+
+WEBHOOK = ChannelType("webhook", WebhookSettings, build, sample)
 
 
 def _handler(channel: ChannelId, settings: WebhookSettings, around: Surroundings) -> Handler:

@@ -34,6 +34,7 @@ COMMANDS = {
         "bridge.cli.break_glass",
         "Read a page's content in an emergency; it is told and recorded.",
     ),
+    "send": ("bridge.cli.send", "Send a test event on a channel: a real page for whoever is on call."),
     "channels": ("bridge.cli.channels", "List the channels, their addresses and last events."),
     "health": ("bridge.cli.health", "Ask the running bridge how it is."),
 }

@@ -19,8 +19,8 @@ from multidict import CIMultiDict
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
-from bridge.channels import CHANNEL_TYPES, open_channel
-from bridge.channels.channel import Request, Surroundings, intake_path
+from bridge.channels import CHANNEL_TYPES, open_channel, read_settings
+from bridge.channels.channel import Probe, Request, Surroundings, intake_path
 from bridge.channels.http import MAX_BODY
 from bridge.config.problems import ConfigError
 from bridge.config.source import parse_source
@@ -28,19 +28,10 @@ from bridge.config.validate import ChannelSection
 from bridge.config.values import Section
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import ChannelId
-from bridge.model.phi import Phi
-from tests.channels import wire as wires
-from tests.channels.wire import (
-    CANARY,
-    SECTIONS,
-    WIRES,
-    RememberingInbox,
-    Reply,
-    Server,
-    Wire,
-    opened,
-    running,
-)
+from bridge.model.phi import Phi, reveal_optional
+from tests.channels.signers import PUBLIC_URL, WEBHOOK_SECRET, utc_now
+from tests.channels.wire import SECRETS, RememberingInbox, Reply, Server, opened, running
+from tests.channels.wires import CANARY, SECTIONS, WIRES, Wire
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,8 +112,8 @@ def test_its_page_names_every_setting_and_its_example_opens(name: str, inbox: Re
     [block] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     source = parse_source(page, block)
     [(channel, section)] = source.value["channels"].items()
-    around = Surroundings(inbox, wires.utc_now, wires.PUBLIC_URL)
-    secrets = dict.fromkeys(re.findall(r"env:(\w+)", block), wires.WEBHOOK_SECRET)
+    around = Surroundings(inbox, utc_now, PUBLIC_URL)
+    secrets = dict.fromkeys(re.findall(r"env:(\w+)", block), WEBHOOK_SECRET)
     with patch.dict(os.environ, secrets):
         made = open_channel(
             ChannelId(channel), ChannelSection(section["type"], source, ("channels", channel), ROOT), around
@@ -210,6 +201,23 @@ async def test_nothing_that_a_person_wrote_leaves_the_channel_but_as_phi(
 
 
 @pytest.mark.parametrize("name", sorted(WIRES))
+async def test_its_sample_is_an_authentic_event(name: str, inbox: RememberingInbox) -> None:
+    made = CHANNEL_TYPES[name]
+    assert (made.sample is None) == (name == "telnyx")  # Telnyx alone has the key that it signs with
+    if made.sample is None:
+        return
+    section = ChannelSection(name, parse_source("nightbell.yaml", SECTIONS[name]), (), ROOT)
+    probe = Probe(f"{PUBLIC_URL}/intake/door", "1a2b", utc_now(), "a test, <please> & ☎", "cardiology")
+    with patch.dict(os.environ, SECRETS):
+        request = made.sample(read_settings(ChannelId("door"), section), probe)
+    async with running(opened(SECTIONS[name], inbox)) as server:
+        assert (await server.send(request)).status in (200, 202)
+    [event] = inbox.events
+    assert event.body == Phi("a test, <please> & ☎")
+    assert "cardiology" in (reveal_optional(event.recipient), reveal_optional(event.called))
+
+
+@pytest.mark.parametrize("name", sorted(WIRES))
 @settings(max_examples=300)
 @given(texts, headers, st.binary())
 async def test_no_request_without_a_signature_gets_in_or_breaks_anything(
@@ -240,7 +248,7 @@ async def test_no_authentic_request_is_lost(name: str, body: str) -> None:
 @pytest.mark.parametrize("channel", ["", "Clinic", "a/b", "{x}", "klinik-süd", "-", "x" * 65])
 def test_a_name_that_can_not_stand_in_a_url_is_refused(inbox: RememberingInbox, channel: str) -> None:
     with pytest.raises(ConfigError, match="a channel's name is"):
-        opened(wires.WEBHOOK, inbox, name=channel)
+        opened(WIRES["webhook"].section, inbox, name=channel)
 
 
 def test_an_unknown_type_is_refused_with_the_nearest_known_one(inbox: RememberingInbox) -> None:

@@ -9,13 +9,15 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from testbed.bridge import CommandFailedError
 from testbed.clinician import Clinician
 from testbed.hospital import Hospital
 from testbed.shift import Shift
 from testbed.wards import own_config, write_config
+from tests.channels.signers import AMI_SECRET, WCTP_CODE
 from tests.channels.test_asterisk import ABANDON, Pbx, pbx
 from tests.channels.test_wctp import submit
-from tests.channels.wire import AMI_SECRET, WCTP_CODE, free_port
+from tests.channels.wire import free_port
 
 RULE = {"id": "pagers", "when": {"channel": ["pagers", "pbx", "desk"]}, "then": {"role": "cardiology"}}
 SNPP_PORT = free_port()
@@ -112,3 +114,16 @@ async def test_nightbell_channels_tells_when_each_was_last_heard_of(
     assert f"127.0.0.1 port {SNPP_PORT}" in said
     assert "state       well" in said
     assert said.count("last event  never") < said.count("last event")
+
+
+@pytest.mark.parametrize("channel", ["clinic-sms", "events", "desk", "pagers"])
+async def test_nightbell_send_makes_a_page(hospital: Hospital, okafor: Clinician, channel: str) -> None:
+    said = await hospital.bridge.command("send", channel, "--text", f"Sent to {channel}")
+    assert "20" in said or "250 Page sent" in said
+    if channel in ("desk", "pagers"):
+        await okafor.message(f"Sent to {channel}")
+
+
+async def test_nightbell_send_says_why_it_can_not_make_a_call(hospital: Hospital) -> None:
+    with pytest.raises(CommandFailedError, match="Only asterisk itself"):
+        await hospital.bridge.command("send", "pbx")

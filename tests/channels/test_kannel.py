@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from bridge.channels.kannel import _part
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
-from tests.channels.wire import KANNEL, KANNEL_SECRET, RememberingInbox, Reply, Server, opened, running
+from tests.channels.signers import KANNEL_SECRET
+from tests.channels.wire import KANNEL, RememberingInbox, Reply, Server, opened, running
 
 CAPTURED = [
     json.loads(line)

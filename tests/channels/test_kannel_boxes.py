@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from bridge.model.phi import Phi
-from tests.channels.wire import KANNEL, KANNEL_SECRET, RememberingInbox, free_port, opened, reachable, running
+from tests.channels.signers import KANNEL_SECRET
+from tests.channels.wire import KANNEL, RememberingInbox, free_port, opened, reachable, running
 
 FAKE_SMSC = Path("/usr/lib/kannel/test/fakesmsc")
 CONF = """

@@ -16,18 +16,8 @@ from bridge.channels.forms import form_fields
 from bridge.channels.plivo import is_signed
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
-from tests.channels.wire import (
-    AUTH_TOKEN,
-    OLD_AUTH_TOKEN,
-    PLIVO,
-    PUBLIC_URL,
-    RememberingInbox,
-    Reply,
-    Server,
-    opened,
-    plivo_headers,
-    running,
-)
+from tests.channels.signers import AUTH_TOKEN, OLD_AUTH_TOKEN, PUBLIC_URL, plivo_headers
+from tests.channels.wire import PLIVO, RememberingInbox, Reply, Server, opened, running
 
 TEXT = {
     "From": "15550001111",

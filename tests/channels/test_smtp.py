@@ -24,7 +24,9 @@ from bridge.channels.smtp import read_mail
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
-from tests.channels.wire import CANARY, SMTP, RememberingInbox, listening, utc_now
+from tests.channels.signers import utc_now
+from tests.channels.wire import SMTP, RememberingInbox, listening
+from tests.channels.wires import CANARY
 
 CAPTURES = Path(__file__).parent / "captures" / "voicemail_mail"
 T = TypeVar("T")

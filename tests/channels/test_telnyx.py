@@ -18,18 +18,8 @@ from bridge.channels.telnyx import TOLERANCE
 from bridge.config.problems import ConfigError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
-from tests.channels.wire import (
-    TELNYX,
-    TELNYX_NEXT_KEY,
-    TELNYX_PUBLIC_KEY,
-    RememberingInbox,
-    Reply,
-    Server,
-    opened,
-    running,
-    telnyx_headers,
-    utc_now,
-)
+from tests.channels.signers import TELNYX_NEXT_KEY, TELNYX_PUBLIC_KEY, telnyx_headers, utc_now
+from tests.channels.wire import TELNYX, RememberingInbox, Reply, Server, opened, running
 
 CAPTURED = json.loads((Path(__file__).parent / "captures" / "telnyx_vonage_standard.json").read_text())[
     "telnyx"

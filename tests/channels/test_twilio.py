@@ -16,18 +16,8 @@ from bridge.config.problems import ConfigError
 from bridge.config.values import SecretUnreadableError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
-from tests.channels.wire import (
-    AUTH_TOKEN,
-    OLD_AUTH_TOKEN,
-    PUBLIC_URL,
-    TWILIO,
-    RememberingInbox,
-    Reply,
-    Server,
-    opened,
-    running,
-    twilio_headers,
-)
+from tests.channels.signers import AUTH_TOKEN, OLD_AUTH_TOKEN, PUBLIC_URL, twilio_headers
+from tests.channels.wire import TWILIO, RememberingInbox, Reply, Server, opened, running
 
 # As Twilio sent it; the numbers and the ids are invented.
 TEXT = {

@@ -11,7 +11,8 @@ import pytest_asyncio
 
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
-from tests.channels.wire import TWILIO, RememberingInbox, Reply, Server, opened, running, twilio_headers
+from tests.channels.signers import twilio_headers
+from tests.channels.wire import TWILIO, RememberingInbox, Reply, Server, opened, running
 
 CALL = {
     "CallSid": "CAaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",

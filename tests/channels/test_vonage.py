@@ -22,18 +22,8 @@ from bridge.channels.channel import Request
 from bridge.channels.vonage import jwt_time, sms_api_signature
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
-from tests.channels.wire import (
-    NEXT_VONAGE_SECRET,
-    VONAGE,
-    VONAGE_SECRET,
-    RememberingInbox,
-    Reply,
-    Server,
-    opened,
-    running,
-    utc_now,
-    vonage_headers,
-)
+from tests.channels.signers import NEXT_VONAGE_SECRET, VONAGE_SECRET, utc_now, vonage_headers
+from tests.channels.wire import VONAGE, RememberingInbox, Reply, Server, opened, running
 
 CAPTURED = json.loads((Path(__file__).parent / "captures" / "telnyx_vonage_standard.json").read_text())[
     "vonage"

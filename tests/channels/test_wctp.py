@@ -24,17 +24,8 @@ from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
 from bridge.model.progress import Progress
-from tests.channels.wire import (
-    PUBLIC_URL,
-    WCTP,
-    WCTP_CODE,
-    RememberingInbox,
-    Reply,
-    Server,
-    opened,
-    running,
-    utc_now,
-)
+from tests.channels.signers import PUBLIC_URL, WCTP_CODE, utc_now
+from tests.channels.wire import WCTP, RememberingInbox, Reply, Server, opened, running
 
 CAPTURES = Path(__file__).parent / "captures"
 QUERY, REPLY, SUBMIT, VERSION = (

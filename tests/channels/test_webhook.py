@@ -21,17 +21,8 @@ from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
-from tests.channels.wire import (
-    NEXT_WEBHOOK_SECRET,
-    WEBHOOK,
-    WEBHOOK_SECRET,
-    RememberingInbox,
-    Reply,
-    Server,
-    opened,
-    running,
-    webhook_headers,
-)
+from tests.channels.signers import NEXT_WEBHOOK_SECRET, WEBHOOK_SECRET, webhook_headers
+from tests.channels.wire import WEBHOOK, RememberingInbox, Reply, Server, opened, running
 
 PAGE = {"kind": "page", "body": "Bed 12: potassium 6.8"}
 
