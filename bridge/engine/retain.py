@@ -19,7 +19,7 @@ from bridge.ledger import Action, Record, sign_statement
 from bridge.model.doors import Eraser, Presence, Purge
 from bridge.model.ids import RetentionClassId, RoomId
 from bridge.policy.retention import Hold, Life, end_of, held_by
-from bridge.store import holds, ledger, retention
+from bridge.store import holds, ledger, loose, retention
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 from bridge.store.retention import Destruction, Erasure
@@ -115,14 +115,15 @@ class Retention:
 
     async def _destroy_loose(self) -> int:
         keep = self._rulebook().config.retention.of(OPERATIONS).keep
+        async with self._database.read() as connection:
+            in_force = await holds.in_force(connection)
+            old = await loose.older_than(connection, self._now() - keep, in_force)
         count = 0
         while True:
             now = self._now()
             async with self._database.write() as connection:
                 why = "operations: after arrival"
-                here = await retention.destroy_loose(
-                    connection, self._keys, now - keep, why, now, limit=BATCH
-                )
+                here = await loose.destroy(connection, self._keys, old, why, now, limit=BATCH)
                 if here:
                     record = Record(
                         Action.DESTROYED, objects={"class": OPERATIONS, "why": why, "things": here}

@@ -9,7 +9,17 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import bindparam, delete, exists, insert, literal, or_, select, tuple_, update
+from sqlalchemy import (
+    bindparam,
+    delete,
+    exists,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.ids import EventId, IntakeId, PageId, RetentionClassId, RoleId, RoomId
@@ -18,7 +28,16 @@ from bridge.policy.retention import Life
 from bridge.store.database import upsert
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import WAITING as UNSENT
-from bridge.store.tables import Instant, data_key, destruction, erasure, inbound, intake, outbox, page, timer
+from bridge.store.tables import (
+    Instant,
+    destruction,
+    erasure,
+    inbound,
+    intake,
+    outbox,
+    page,
+    timer,
+)
 
 SPOKEN = ("m.room.encrypted", "m.room.message")
 WAITING = [state.value for state in PageState if state.waiting]
@@ -144,7 +163,7 @@ async def destroy_pages(
     )
     said = (await connection.execute(answers)).all()
     await note_erasures(connection, [(ids[of_event[row.about]], row.room_id, row.event_id) for row in said])
-    await _forget_words(connection, [row.event_id for row in said])
+    await forget_words(connection, [row.event_id for row in said])
     await connection.execute(
         update(outbox).where(outbox.c.page.in_(pages)).values(sealed=None, wire_content=None)
     )
@@ -161,44 +180,14 @@ async def destroy_pages(
         _belongs_to(pages), intake.c.state != "destroyed", ~alive
     )
     events = (await connection.execute(query)).all()
-    return await _destroy_intakes(connection, keys, events, now)
-
-
-async def destroy_loose(
-    connection: AsyncConnection, keys: KeyRing, before: datetime, why: str, now: datetime, *, limit: int
-) -> int:
-    """Destroy what belongs to no page and is older than `before`. Returns how many things it was."""
-    identifier = uuid4().hex
-    said = await _old_words(connection, before, limit)
-    ours = await _old_notices(connection, before, limit)
-    unread = await _old_requests(connection, before, limit)
-    count = len(said) + len(ours) + len(unread)
-    if count == 0:
-        return 0
-    facts = {"class": "operations", "why": why}
-    await connection.execute(insert(destruction).values(id=identifier, facts=facts, at=now))
-    places = [(identifier, row.room_id, row.event_id) for row in said]
-    places += [(identifier, row.room, row.event) for row in ours if row.event]
-    await note_erasures(connection, places)
-    await _forget_words(connection, [row.event_id for row in said])
-    await connection.execute(delete(outbox).where(outbox.c.id.in_([row.id for row in ours])))
-    await _destroy_intakes(connection, keys, unread, now)
-    used = select(intake.c.data_key).where(intake.c.state != "destroyed")
-    used_too = select(outbox.c.data_key).where(outbox.c.data_key.is_not(None), outbox.c.state.in_(UNSENT))
-    query = select(data_key.c.id).where(
-        data_key.c.id.in_([row.data_key for row in ours if row.data_key]),
-        data_key.c.id.not_in(used.where(intake.c.data_key == data_key.c.id)),
-        data_key.c.id.not_in(used_too.where(outbox.c.data_key == data_key.c.id)),
-    )
-    await keys.destroy(connection, list((await connection.execute(query)).scalars()), now.date().isoformat())
-    return count
+    return await destroy_intakes(connection, keys, events, now)
 
 
 async def note_erasures(connection: AsyncConnection, places: Iterable[tuple[str, str, str]]) -> None:
     """Events that must go from their rooms, for a destruction; each once."""
     rows = [
-        {"destruction": identifier, "room": room, "event": event, "state": "todo"}
-        for identifier, room, event in places
+        {"destruction": identifier, "room": place, "event": event, "state": "todo"}
+        for identifier, place, event in places
     ]
     if rows:
         statement = upsert(connection, erasure).on_conflict_do_nothing(index_elements=["event"])
@@ -273,18 +262,18 @@ async def certificates(connection: AsyncConnection, page_id: PageId | None = Non
     return list((await connection.execute(query.order_by(destruction.c.at))).scalars())
 
 
-async def oldest_alive(connection: AsyncConnection, room: RoomId) -> EventId | None:
+async def oldest_alive(connection: AsyncConnection, in_room: RoomId) -> EventId | None:
     """The oldest event of a room that must not go yet: everything before it may be purged."""
     gone = exists().where(erasure.c.event == outbox.c.event)
     ours = (
         select(outbox.c.event, outbox.c.sent_at)
-        .where(outbox.c.room == room, outbox.c.event.is_not(None), ~gone)
+        .where(outbox.c.room == in_room, outbox.c.event.is_not(None), ~gone)
         .order_by(outbox.c.id)
         .limit(1)
     )
     theirs = (
         select(inbound.c.event_id, inbound.c.sent_at)
-        .where(inbound.c.room_id == room, inbound.c.state != "destroyed")
+        .where(inbound.c.room_id == in_room, inbound.c.state != "destroyed")
         .order_by(inbound.c.received_at)
         .limit(1)
     )
@@ -298,9 +287,10 @@ def _belongs_to(pages: Sequence[PageId]) -> Any:
     return or_(intake.c.id.in_(opened), intake.c.page.in_(pages))
 
 
-async def _destroy_intakes(
+async def destroy_intakes(
     connection: AsyncConnection, keys: KeyRing, rows: Sequence[Any], now: datetime
 ) -> int:
+    """Destroy events (rows with `id` and `data_key`) and their keys. Returns how many day keys went."""
     events = [row.id for row in rows]
     await connection.execute(
         update(intake).where(intake.c.id.in_(events)).values(state="destroyed", sealed=b"")
@@ -308,37 +298,11 @@ async def _destroy_intakes(
     return await keys.destroy(connection, [row.data_key for row in rows], now.date().isoformat())
 
 
-async def _forget_words(connection: AsyncConnection, events: Sequence[str]) -> None:
+async def forget_words(connection: AsyncConnection, events: Sequence[str]) -> None:
+    """What people wrote is on its way out; nothing of it is needed again."""
     await connection.execute(
         update(inbound).where(inbound.c.event_id.in_(events)).values(state="destroyed", content={})
     )
-
-
-async def _old_words(connection: AsyncConnection, before: datetime, limit: int) -> Sequence[Any]:
-    """What people wrote beside any page that still lives, and reactions, which go without a word."""
-    about_alive = exists().where(
-        outbox.c.event == inbound.c.about, page.c.id == outbox.c.page, page.c.destroyed_at.is_(None)
-    )
-    query = select(inbound.c.event_id, inbound.c.room_id).where(
-        inbound.c.state.not_in(("destroyed", "todo")), inbound.c.received_at <= before, ~about_alive
-    )
-    return (await connection.execute(query.order_by(inbound.c.received_at).limit(limit))).all()
-
-
-async def _old_notices(connection: AsyncConnection, before: datetime, limit: int) -> Sequence[Any]:
-    query = select(outbox.c.id, outbox.c.room, outbox.c.event, outbox.c.data_key).where(
-        outbox.c.page.is_(None), outbox.c.created_at <= before, outbox.c.state.not_in(UNSENT)
-    )
-    return (await connection.execute(query.order_by(outbox.c.created_at).limit(limit))).all()
-
-
-async def _old_requests(connection: AsyncConnection, before: datetime, limit: int) -> Sequence[Any]:
-    query = select(intake.c.id, intake.c.data_key).where(
-        intake.c.state == "done",
-        intake.c.unreadable.is_not(None),
-        intake.c.received_at <= before,
-    )
-    return (await connection.execute(query.order_by(intake.c.received_at).limit(limit))).all()
 
 
 def _erasure(row: Any) -> Erasure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ from bridge.model.page import PageState
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
 from bridge.policy.retention import Hold, HoldKind, Life
-from bridge.store import holds, matrix_inbox, outbox, pages, retention, tables
+from bridge.store import holds, loose, matrix_inbox, outbox, pages, retention, tables
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
@@ -198,18 +198,47 @@ async def test_a_hold_is_in_force_until_it_is_lifted(database: Database, keys: K
         assert not await holds.lift(connection, "case", "@counsel", LATER)
 
 
-async def test_what_belongs_to_no_page_goes_by_its_age(
-    database: Database, keys: KeyRing, inbox: IntakeStore
-) -> None:
+async def unreadable(database: Database, inbox: IntakeStore) -> None:
     unread = await inbox.keep_unreadable(ChannelId("sms"), Phi(b"Bed 12"), "no JSON")
     async with database.write() as connection:
         await inbox.mark_routed(connection, [unread.intake])
-        assert (
-            await retention.destroy_loose(connection, keys, NOW - timedelta(1), "old", LATER, limit=10) == 0
-        )
-        assert await retention.destroy_loose(connection, keys, NOW, "old", LATER, limit=10) == 1
-        assert await retention.destroy_loose(connection, keys, NOW, "old", LATER, limit=10) == 0
+
+
+async def say(database: Database, event: str, room: RoomId = ROOM) -> None:
+    """Somebody writes in a room, beside any page, and is answered."""
+    said = {"event_id": event, "sender": "@okafor", "type": "m.room.encrypted", "content": {}}
+    async with database.write() as connection:
+        await matrix_inbox.keep_events(connection, room, [{**said, "origin_server_ts": 0}], NOW)
+        for raw in await matrix_inbox.waiting_events(connection, 10):
+            await matrix_inbox.settle_event(connection, raw.seq, "done")
+
+
+async def destroy_loose(database: Database, keys: KeyRing, *in_force: Hold, before: datetime = NOW) -> int:
+    async with database.write() as connection:
+        old = await loose.older_than(connection, before, in_force)
+        return await loose.destroy(connection, keys, old, "old", LATER, limit=10)
+
+
+async def test_what_belongs_to_no_page_goes_by_its_age(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    await unreadable(database, inbox)
+    await say(database, "$said")
+    assert await destroy_loose(database, keys, before=NOW - timedelta(1)) == 0
+    assert await destroy_loose(database, keys) == 2
+    assert await destroy_loose(database, keys) == 0
     assert await count(database, "data_key") == 0
+
+
+async def test_a_hold_keeps_what_people_wrote_beside_pages(database: Database, keys: KeyRing) -> None:
+    async with database.write() as connection:
+        await matrix_inbox.set_room(connection, "role:cardiology", ROOM, NOW)
+    await say(database, "$heart")
+    await say(database, "$brain", RoomId("!brain"))
+    assert await destroy_loose(database, keys, Hold("h", HoldKind.RANGE, until=LATER)) == 0
+    assert await destroy_loose(database, keys, Hold("h", HoldKind.ROLE, HEART)) == 1
+    assert await destroy_loose(database, keys, Hold("h", HoldKind.ROOM, ROOM, start=NOW)) == 0
+    assert await destroy_loose(database, keys, Hold("h", HoldKind.ROOM, ROOM, until=NOW)) == 1
 
 
 async def test_a_room_may_be_purged_up_to_the_oldest_event_that_lives(

@@ -1,0 +1,133 @@
+"""What belongs to no page: it goes by its age alone, where no hold keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    literal,
+    not_,
+    select,
+    true,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.policy.retention import Hold, HoldKind
+from bridge.store.keys import KeyRing
+from bridge.store.outbox import WAITING as UNSENT
+from bridge.store.retention import destroy_intakes, forget_words, note_erasures
+from bridge.store.tables import data_key, destruction, inbound, intake, outbox, page, room
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSpan:
+    """A room, or every room, in which a hold keeps what came within a time."""
+
+    room: str | None
+    start: datetime | None
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """What belongs to no page: it goes by its age alone, where no hold keeps it."""
+
+    before: datetime
+    held: tuple[HeldSpan, ...] = ()
+
+    def covers(self, moment: ColumnElement[datetime], place: ColumnElement[Any]) -> ColumnElement[bool]:
+        """The condition for what may go."""
+        conditions = [moment <= self.before]
+        for span in self.held:
+            within: list[ColumnElement[bool]] = [true()]
+            within += [place == span.room] if span.room is not None else []
+            within += [moment >= span.start] if span.start is not None else []
+            within += [moment < span.until] if span.until is not None else []
+            conditions.append(not_(func.coalesce(and_(*within), false())))
+        return and_(*conditions)
+
+
+async def older_than(connection: AsyncConnection, before: datetime, in_force: Iterable[Hold]) -> Loose:
+    """What belongs to no page and may go, where these holds are in force."""
+    rooms = {row.destination: row.room_id for row in (await connection.execute(select(room))).all()}
+    held = []
+    for hold in in_force:
+        if hold.kind is HoldKind.RANGE:
+            held.append(HeldSpan(None, hold.start, hold.until))
+        elif hold.kind is HoldKind.ROOM:
+            held.append(HeldSpan(hold.value, hold.start, hold.until))
+        elif hold.kind is HoldKind.ROLE and f"role:{hold.value}" in rooms:
+            held.append(HeldSpan(rooms[f"role:{hold.value}"], hold.start, hold.until))
+    return Loose(before, tuple(held))
+
+
+async def destroy(
+    connection: AsyncConnection, keys: KeyRing, loose: Loose, why: str, now: datetime, *, limit: int
+) -> int:
+    """Destroy what belongs to no page, is old enough and not held. Returns how many things it was."""
+    identifier = uuid4().hex
+    said = await _old_words(connection, loose, limit)
+    ours = await _old_notices(connection, loose, limit)
+    unread = await _old_requests(connection, loose, limit)
+    count = len(said) + len(ours) + len(unread)
+    if count == 0:
+        return 0
+    facts = {"class": "operations", "why": why}
+    await connection.execute(insert(destruction).values(id=identifier, facts=facts, at=now))
+    places = [(identifier, row.room_id, row.event_id) for row in said]
+    places += [(identifier, row.room, row.event) for row in ours if row.event]
+    await note_erasures(connection, places)
+    await forget_words(connection, [row.event_id for row in said])
+    await connection.execute(delete(outbox).where(outbox.c.id.in_([row.id for row in ours])))
+    await destroy_intakes(connection, keys, unread, now)
+    used = select(intake.c.data_key).where(intake.c.state != "destroyed")
+    used_too = select(outbox.c.data_key).where(outbox.c.data_key.is_not(None), outbox.c.state.in_(UNSENT))
+    query = select(data_key.c.id).where(
+        data_key.c.id.in_([row.data_key for row in ours if row.data_key]),
+        data_key.c.id.not_in(used.where(intake.c.data_key == data_key.c.id)),
+        data_key.c.id.not_in(used_too.where(outbox.c.data_key == data_key.c.id)),
+    )
+    await keys.destroy(connection, list((await connection.execute(query)).scalars()), now.date().isoformat())
+    return count
+
+
+async def _old_words(connection: AsyncConnection, loose: Loose, limit: int) -> Sequence[Any]:
+    """What people wrote beside any page that still lives, and reactions, which go without a word."""
+    about_alive = exists().where(
+        outbox.c.event == inbound.c.about, page.c.id == outbox.c.page, page.c.destroyed_at.is_(None)
+    )
+    query = select(inbound.c.event_id, inbound.c.room_id).where(
+        inbound.c.state.not_in(("destroyed", "todo")),
+        ~about_alive,
+        loose.covers(inbound.c.received_at, inbound.c.room_id),
+    )
+    return (await connection.execute(query.order_by(inbound.c.received_at).limit(limit))).all()
+
+
+async def _old_notices(connection: AsyncConnection, loose: Loose, limit: int) -> Sequence[Any]:
+    query = select(outbox.c.id, outbox.c.room, outbox.c.event, outbox.c.data_key).where(
+        outbox.c.page.is_(None),
+        outbox.c.state.not_in(UNSENT),
+        loose.covers(outbox.c.created_at, outbox.c.room),
+    )
+    return (await connection.execute(query.order_by(outbox.c.created_at).limit(limit))).all()
+
+
+async def _old_requests(connection: AsyncConnection, loose: Loose, limit: int) -> Sequence[Any]:
+    query = select(intake.c.id, intake.c.data_key).where(
+        intake.c.state == "done",
+        intake.c.unreadable.is_not(None),
+        loose.covers(intake.c.received_at, literal("")),
+    )
+    return (await connection.execute(query.order_by(intake.c.received_at).limit(limit))).all()

@@ -1,0 +1,158 @@
+# ruff: noqa: ARG002 - a homeserver in memory need not look at everything
+"""A sweep that is cut off at any of its requests goes on where it stood."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from bridge import ledger as chain
+from bridge.config.retention import RetentionClass, RetentionConfig
+from bridge.engine.retain import Retention
+from bridge.engine.rulebook import CurrentRulebook
+from bridge.ledger import Action
+from bridge.model.doors import Presence, Purge
+from bridge.model.errors import HomeserverError
+from bridge.model.ids import EventId, RoomId
+from bridge.model.phi import Phi
+from bridge.policy.retention import Hold, HoldKind
+from bridge.store import holds, ledger, pages, retention
+from bridge.store.database import Database
+from bridge.store.inbox import IntakeStore
+from bridge.store.keys import KeyRing
+from tests.store.conftest import NOW
+from tests.store.test_retention import HEART, LATER, STANDARD, intake_of, open_page
+
+DAYS = timedelta(days=3)
+
+
+class Homeserver:
+    """Holds events in memory, and is gone when it has answered so many requests."""
+
+    def __init__(self, events: dict[str, list[str]], *, admin: bool = True) -> None:
+        self.below = events
+        self.events = [event for root, below in events.items() for event in (root, *below)]
+        self.redacted: dict[str, str] = {}
+        self.admin = admin
+        self.answers_left = 10**6
+
+    def _answer(self) -> None:
+        if self.answers_left == 0:
+            raise HomeserverError("away", retry=True)
+        self.answers_left -= 1
+
+    async def related(self, room: RoomId, event: EventId) -> list[EventId]:
+        self._answer()
+        return [EventId(child) for child in self.below.get(event, [])]
+
+    async def redact(self, room: RoomId, event: EventId, transaction: str) -> EventId | None:
+        self._answer()
+        self.redacted.setdefault(event, transaction)
+        assert self.redacted[event] == transaction
+        return EventId(f"{event}-redaction")
+
+    async def purge(self, room: RoomId, before: EventId) -> Purge:
+        self._answer()
+        if not self.admin:
+            return Purge.NOT_ALLOWED
+        known = [event for event in self.events if event == before]
+        self.events = self.events[self.events.index(before) :] if known else []
+        return Purge.DONE
+
+    async def forget_keys(self, before: datetime) -> int:
+        return 0
+
+    async def look(self, room: RoomId, event: EventId) -> Presence:
+        self._answer()
+        if event not in self.events:
+            return Presence.PURGED
+        return Presence.REDACTED if event in self.redacted else Presence.THERE
+
+
+def sweeper(
+    database: Database, keys: KeyRing, homeserver: Homeserver, now: Callable[[], datetime] = lambda: LATER
+) -> Retention:
+    book = SimpleNamespace(
+        config=SimpleNamespace(
+            retention=RetentionConfig(
+                classes={STANDARD: RetentionClass(keep=timedelta(days=3), at_latest=timedelta(days=3))}
+            ),
+            nightbell=SimpleNamespace(encryption=SimpleNamespace(rotate_after=timedelta(days=7))),
+        )
+    )
+    return Retention(database, keys, homeserver, cast("CurrentRulebook", lambda: book), now=now)
+
+
+async def certificates(database: Database, keys: KeyRing) -> list[dict[str, Any]]:
+    async with database.read() as connection:
+        texts = await retention.certificates(connection)
+    key = keys.signer().public_key()
+    return [chain.read_statement("certificate of destruction", text, key) for text in texts]
+
+
+@pytest.mark.parametrize("answers", range(12))
+async def test_a_sweep_goes_on_after_a_crash_at_any_request(
+    database: Database, keys: KeyRing, inbox: IntakeStore, answers: int
+) -> None:
+    for number in ("1", "2"):
+        await open_page(database, keys, inbox, number)
+    homeserver = Homeserver({"$1": ["$1-edit"], "$2": []})
+    homeserver.answers_left = answers
+    try:
+        await sweeper(database, keys, homeserver).step()
+    except HomeserverError:
+        homeserver.answers_left = 10**6
+        await sweeper(database, keys, homeserver).step()
+    written = await certificates(database, keys)
+    assert homeserver.redacted.keys() == {"$1", "$1-edit", "$2"}
+    looked = [event for certificate in written for event in certificate["events"]]
+    assert {event["event"] for event in looked} == {"$1", "$1-edit", "$2"}
+    assert {event["homeserver_has"] for event in looked} == {"purged"}
+    async with database.read() as connection:
+        last = (await ledger.head(connection)).seq
+        actions = [link.record.action async for link in ledger.links(connection, until=last)]
+    assert actions.count(Action.DESTROYED) == 2
+
+
+async def test_held_content_survives_a_sweep_and_the_homeserver_keeps_it(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    held, _ = [await open_page(database, keys, inbox, number) for number in ("1", "2")]
+    async with database.write() as connection:
+        hold = Hold("case", HoldKind.PAGE, held.page)
+        await holds.place(connection, keys, hold, reason=Phi("Court"), by="@counsel", now=NOW)
+    homeserver = Homeserver({"$1": [], "$2": []})
+    await sweeper(database, keys, homeserver).step()
+    assert homeserver.events == ["$1", "$2"]
+    assert homeserver.redacted.keys() == {"$2"}
+    async with database.read() as connection:
+        event, _ = await inbox.event_of(connection, await intake_of(database, held))
+        assert event.body == Phi("Bed 12")
+    async with database.write() as connection:
+        await holds.lift(connection, "case", "@counsel", LATER)
+    await sweeper(database, keys, homeserver).step()
+    assert homeserver.events == []
+
+
+async def test_a_certificate_says_where_the_homeserver_did_not_let_us(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    await open_page(database, keys, inbox, "1")
+    await sweeper(database, keys, Homeserver({"$1": []}, admin=False)).step()
+    (certificate,) = await certificates(database, keys)
+    assert "may not purge" in json.dumps(certificate["what_may_remain"])
+    assert certificate["events"][0]["homeserver_has"] == "redacted"
+
+
+async def test_nothing_goes_before_its_time(database: Database, keys: KeyRing, inbox: IntakeStore) -> None:
+    life = await open_page(database, keys, inbox, "1")
+    await sweeper(database, keys, Homeserver({"$1": []}), lambda: NOW + timedelta(days=2)).step()
+    async with database.read() as connection:
+        assert (await pages.get_page(connection, life.page)).role == HEART
+        assert len(await retention.lives(connection, STANDARD, LATER, limit=10)) == 1
+    assert await certificates(database, keys) == []
