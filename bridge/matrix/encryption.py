@@ -31,14 +31,12 @@ from mautrix.types import EncryptionAlgorithm as Algorithm
 from bridge.config import Trust
 from bridge.ledger import Action, Record
 from bridge.matrix.audience import Audience, Audiences, ChangedIdentity
-from bridge.matrix.crypto_store import is_store_away
 from bridge.matrix.homeserver import Homeserver, errors_of
 from bridge.matrix.machine import Machine
 from bridge.model.doors import Envelope, RawRoomEvent
 from bridge.model.errors import (
     EncryptionUnavailableError,
     NightbellError,
-    StoreUnavailableError,
     UnreadableError,
 )
 from bridge.model.ids import DeviceId, RoomId, UserId
@@ -143,7 +141,6 @@ class Encryption:
         except NightbellError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the sender's bytes make of the libraries
-            _raise_if_store_away(error)
             message = f"a message could not be decrypted ({type(error).__name__})"
             raise UnreadableError(message) from None
         session = str(raw.content["session_id"])
@@ -179,8 +176,9 @@ class Encryption:
             return
         try:
             await self._machine.receive(ToDeviceEvent.deserialize(content))
+        except NightbellError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever was sent, the messages behind it must be taken
-            _raise_if_store_away(error)
             log.warning("to_device_unreadable", sender=content.get("sender"), error=type(error).__name__)
 
     async def _refill_keys(self, counts: dict[str, Any]) -> None:
@@ -275,14 +273,6 @@ class Encryption:
             await recipients.add(connection, room, session_id, given, self._now())
             await ledger.append(connection, [_key_shared(room, session_id, given)], self._now())
         log.info("room_key_withheld", room=room, devices=len(refused))
-
-
-def _raise_if_store_away(error: Exception) -> None:
-    if is_store_away(error):
-        message = (
-            f"the crypto store does not answer ({type(error).__name__}); check its disk and that it runs"
-        )
-        raise StoreUnavailableError(message) from None
 
 
 def _recipient(device: DeviceIdentity, outcome: Outcome) -> Recipient:

@@ -38,11 +38,12 @@ from mautrix.types import (
     RoomEncryptionStateEventContent,
     RoomID,
     ToDeviceEvent,
+    TrustState,
     UserID,
 )
 
-from bridge.matrix.crypto_store import is_store_away
 from bridge.matrix.homeserver import _SILENT, path
+from bridge.model.errors import StoreUnavailableError
 
 FALLBACK_REST_SECONDS = 60  # two renewals within it would lose the key that messages on their way still use
 
@@ -168,13 +169,17 @@ class Machine(OlmMachine):
     ) -> dict[DeviceID, DeviceIdentity]:
         try:
             return await super()._process_fetched_keys(user_id, devices, resp)
-        except Exception as error:
-            if is_store_away(error):
-                raise
+        except StoreUnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever they have published
             # One user's nonsense must not keep the others' devices from being known.
             log.warning("devices_unreadable", user=user_id, error=type(error).__name__)
             await self.crypto_store.put_devices(user_id, {})
             return {}
+
+    async def resolve_trust(self, device: DeviceIdentity, allow_fetch: bool = True) -> TrustState:  # noqa: FBT001, FBT002
+        """How far a device is trusted. mautrix would distrust one because the store was away for a moment."""
+        return await self._try_resolve_trust(device, allow_fetch)
 
     async def _unwedge_session(self, sender: UserID, sender_key: IdentityKey) -> None:
         # mautrix starts this from within a store transaction; it must not inherit that transaction's connection.
