@@ -104,11 +104,9 @@ class Machine(OlmMachine):
             wanted[device.user_id][device.device_id] = device
         try:
             await self._create_outbound_sessions(dict(wanted))
-        except (MatrixRequestError, MatrixConnectionError):
+        except (MatrixRequestError, MatrixConnectionError, OSError, StoreUnavailableError):
             raise
-        except Exception as error:
-            if is_store_away(error):
-                raise
+        except Exception:  # noqa: BLE001 - whatever a device has published
             # One device's key that is none, or is lacking, must not keep the others from theirs.
             if len(devices) == 1:
                 log.warning("no_one_time_key", user=devices[0].user_id, device=devices[0].device_id)
