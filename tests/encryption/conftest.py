@@ -10,7 +10,7 @@ from testbed.wards import Ward, ward_config
 
 WARDS = tuple(
     Ward(f"ward-{number:02}", (f"ann{number:02}", f"ben{number:02}"), f"+155501002{number:02}")
-    for number in range(20)
+    for number in range(22)
 )
 
 
