@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import floor
+from benchmarks import floor, ladders, routing
 from benchmarks.figures import Usage, machine, milliseconds, percentile
 from benchmarks.ward import line, write_ward
 from testbed.clinician import Clinician
@@ -44,11 +44,13 @@ async def main() -> None:
             await latency(hospital, ada, table)
             await throughput(hospital, ada, table)
             await intake(hospital, table)
+        table.add_row(*await ladders.measured())
         if rooms := int(os.environ.get("ROOMS", "0")):
             await memory(directory / "many", rooms, table)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     console.print(table)
+    console.print(routing.table())
 
 
 @asynccontextmanager
