@@ -5,9 +5,11 @@ A page that quiet hours have held back rings when they end; several at once are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,7 +21,8 @@ from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.engine.situation import Situation, destination_of, places
 from bridge.ledger import Action, Record
 from bridge.model.decision import Decision, Move, StepKind
-from bridge.model.ids import PersonId, RoleId
+from bridge.model.errors import StoreUnavailableError
+from bridge.model.ids import PageId, PersonId, RoleId
 from bridge.model.page import Page
 from bridge.policy import ladder
 from bridge.policy.ladder import Reachable
@@ -32,8 +35,10 @@ from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
 from bridge.store.pages import DueTimer
+from bridge.vault import KeyDestroyedError
 
 BATCH = 50
+TRY_AGAIN = timedelta(minutes=1)
 
 log = structlog.get_logger(__name__)
 
@@ -66,15 +71,40 @@ class Escalation:
             due = await pages.due_timers(connection, self._now(), BATCH)
         released = [timer for timer in due if timer.step == 0]
         if released:
-            await self._release(released)
+            await self._apart(released, partial(self._release, released))
         for timer in due:
             if timer.step > 0:
-                await self._climb(timer)
+                await self._apart([timer], partial(self._climb, timer))
         if due:
             self._wake()
         async with self._database.read() as connection:
             following = await pages.next_due(connection)
         return None if following is None else max(0.0, (following - self._now()).total_seconds())
+
+    async def _apart(self, timers: list[DueTimer], work: Callable[[], Awaitable[None]]) -> None:
+        """Do the work for these pages; one that fails must not keep the others from climbing."""
+        try:
+            await work()
+        except (StoreUnavailableError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            if len(timers) > 1:
+                for timer in timers:
+                    await self._apart([timer], partial(self._release, [timer]))
+                return
+            log.exception("page_stuck", page=timers[0].page, error=type(error).__name__)
+            await self._give_up(timers[0].page, for_good=isinstance(error, KeyDestroyedError))
+
+    async def _give_up(self, page: PageId, *, for_good: bool) -> None:
+        """Try again in a while, or never where the content is gone; operations are told either way."""
+        said = "its content is destroyed" if for_good else "it is tried again in a minute"
+        text = f"🚨 A page could not climb its ladder: {said}. Page {page}"
+        async with self._database.write() as connection:
+            if for_good:
+                await pages.stop_timer(connection, page)
+            else:
+                await pages.postpone_timer(connection, page, self._now() + TRY_AGAIN)
+            await operations.tell(connection, self._keys, text, self._now(), page=page)
 
     async def _climb(self, timer: DueTimer) -> None:
         config, now = self._rulebook().config, self._now()

@@ -289,6 +289,11 @@ async def record_move(connection: AsyncConnection, climbing: Page, move: Move) -
     await _set_timer(connection, climbing.id, move.step + 1, move.next_due)
 
 
+async def postpone_timer(connection: AsyncConnection, page_id: PageId, until: datetime) -> None:
+    """The page's next step could not be made; it is due again then."""
+    await connection.execute(update(timer).where(timer.c.page == page_id).values(due_at=until))
+
+
 async def _set_timer(connection: AsyncConnection, page_id: PageId, step: int, due: datetime | None) -> None:
     await stop_timer(connection, page_id)
     if due is not None:

@@ -12,7 +12,7 @@ import pytest
 from testbed.bridge import CommandFailedError
 from testbed.clinician import Clinician
 from testbed.hospital import Hospital
-from tests.scenarios.story import asked, people, write_config
+from tests.scenarios.story import asked, at, people, replies, write_config
 
 BEGINS = "2026-11-24 09:00"
 STAFF = ("ada", "ben")
@@ -89,10 +89,10 @@ async def test_a_replay_says_how_many_it_could_not_look_at(hospital: Hospital, e
 
 
 async def test_oncall_knows_of_a_shift_that_was_taken(hospital: Hospital, staff: Staff, evening: str) -> None:
-    at = ("--at", "2026-11-24 12:00")
-    assert "Cardiology: Dr. Ada until" in await hospital.bridge.command("oncall", *at)
+    noon = ("--at", "2026-11-24 12:00")
+    assert "Cardiology: Dr. Ada until" in await hospital.bridge.command("oncall", *noon)
     await asked(staff["ben"], evening, "take", "Dr. Ben has Cardiology until")
-    assert "Cardiology: Dr. Ben" in await hospital.bridge.command("oncall", *at)
+    assert "Cardiology: Dr. Ben" in await hospital.bridge.command("oncall", *noon)
 
 
 async def test_the_calendar_shows_a_shift_that_was_taken(
@@ -101,3 +101,12 @@ async def test_the_calendar_shows_a_shift_that_was_taken(
     picture = tmp_path / "calendar.svg"
     await hospital.bridge.command("calendar", "--at", "2026-11-24", "--days", "3", "--svg", str(picture))
     assert "Dr. Ben, Tue 24 Nov 09:0" in picture.read_text()
+
+
+async def test_a_page_whose_content_is_destroyed_keeps_no_other_from_climbing(
+    hospital: Hospital, staff: Staff, evening: str
+) -> None:
+    ben = staff["ben"]
+    page = await ben.message("a quiet question")
+    hospital.travel(at("2026-11-25 05:30"))
+    await replies(ben, page, ": please accept")
