@@ -29,7 +29,7 @@ from bridge.channels.channel import Channel, ChannelType, Surroundings
 from bridge.channels.moments import from_unix
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import Region
-from bridge.config.values import NumberSetting, SecretRef, Section, Setting
+from bridge.config.values import LocalPath, NumberSetting, SecretRef, Section, Setting
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
@@ -52,6 +52,10 @@ class AsteriskSettings(Section):
     )
     tls: bool = Field(
         default=False, description="Whether the interface is encrypted (tlsenable in manager.conf)."
+    )
+    certificate: LocalPath | None = Field(
+        default=None,
+        description="The certificate to trust (PEM), if it is one that no authority has signed. Its name must fit.",
     )
     username: Setting = Field(description="The user in manager.conf.")
     secret: SecretRef = Field(description="The secret of that user.")
@@ -122,7 +126,7 @@ class _Line:
             reader, writer = await asyncio.open_connection(
                 settings.host,
                 settings.port,
-                ssl=ssl.create_default_context() if settings.tls else None,
+                ssl=ssl.create_default_context(cafile=settings.certificate) if settings.tls else None,
                 limit=MAX_MESSAGE,
             )
         try:

@@ -146,6 +146,12 @@ def _with_caller(call: Call, message: Message) -> Call:
     )
 
 
+def _there(call: Call, message: Message) -> Call:
+    """Who waited before a reconnection, and is in a bridge after it, was answered in between."""
+    answered = call.fate == Fate.WAITING and message.get("bridgeid")
+    return replace(call, fate=Fate.ANSWERED) if answered else call
+
+
 def _variable(call: Call, message: Message) -> Call:
     variable, value = message.get("variable"), message.get("value", "")
     if variable == "QUEUESTATUS" and value in _NOBODY_TOOK_IT:
@@ -201,6 +207,7 @@ _FACTS: dict[str, Callable[[Call, Message], Call]] = {
     "QueueCallerAbandon": lambda call, said: replace(
         call, waited=said.get("holdtime", ""), fate=Fate.ABANDONED
     ),
+    "CoreShowChannel": _there,
     "AgentConnect": lambda call, _: replace(call, fate=Fate.ANSWERED),
     "DialEnd": _dialled,
     "VarSet": _variable,

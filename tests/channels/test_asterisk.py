@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -75,8 +76,8 @@ def reply(response: str, number: str, more: str = "") -> bytes:
 
 
 @asynccontextmanager
-async def pbx(made: Pbx) -> AsyncIterator[Pbx]:
-    server = await asyncio.start_server(made.talk, "127.0.0.1", made.port)
+async def pbx(made: Pbx, tls: ssl.SSLContext | None = None) -> AsyncIterator[Pbx]:
+    server = await asyncio.start_server(made.talk, "127.0.0.1", made.port, ssl=tls)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made
@@ -297,3 +298,25 @@ async def test_what_does_not_speak_ami_is_left(
     monkeypatch.setattr(asterisk, "MAX_MESSAGE", 1024)
     async with pbx(Pbx({"CoreShowChannels": b"x" * 9000})) as made, bridged(made, inbox) as told:
         await until(lambda: "what answers does not speak AMI" in told)
+
+
+async def test_the_connection_is_encrypted_where_it_should_be(
+    inbox: RememberingInbox, certificate: Path
+) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate / "mail.pem", certificate / "key.pem")
+    section = f"{ASTERISK}tls: true\ncertificate: {certificate / 'mail.pem'}\n"
+    async with pbx(Pbx(), tls) as made, bridged(made, inbox, section) as told:
+        await made.connected.wait()
+    assert told == [None]
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(
+    inbox: RememberingInbox, certificate: Path
+) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate / "mail.pem", certificate / "key.pem")
+    async with pbx(Pbx(), tls) as made, bridged(made, inbox, f"{ASTERISK}tls: true\n") as told:
+        await until(lambda: bool(told))
+    assert told == ["Asterisk can't be reached (SSLCertVerificationError)"]
+    assert not made.logins

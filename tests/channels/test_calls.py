@@ -91,6 +91,8 @@ async def test_a_stream_in_whatever_fragments_is_the_same_stream(name: str, size
         ([JOIN, said("VarSet", variable="QUEUESTATUS", value="JOINEMPTY")], EventKind.MISSED_CALL),
         ([JOIN], EventKind.MISSED_CALL),
         ([JOIN, CONNECT], None),
+        ([JOIN, said("CoreShowChannel", bridgeid="b1")], None),
+        ([JOIN, said("CoreShowChannel", bridgeid=""), ABANDONED], EventKind.ABANDONED_CALL),
         ([JOIN, CONNECT, JOIN, ABANDONED], EventKind.ABANDONED_CALL),
         ([JOIN, ABANDONED, TIMEOUT, said("DialEnd", dialstatus="ANSWER")], None),
         ([said("DialEnd", dialstatus="NOANSWER")], EventKind.MISSED_CALL),

@@ -6,16 +6,13 @@ import asyncio
 import smtplib
 import ssl
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 import pytest_asyncio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +21,6 @@ from bridge.channels.smtp import read_mail
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
-from tests.channels.signers import utc_now
 from tests.channels.wire import SMTP, RememberingInbox, listening
 from tests.channels.wires import CANARY
 
@@ -156,29 +152,11 @@ async def test_a_connection_ends_in_its_time(
         writer.close()
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bridge.example")])
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(utc_now() - timedelta(days=1))
-        .not_valid_after(utc_now() + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    form = serialization.PrivateFormat.PKCS8
-    (tmp_path / "key.pem").write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
-    (tmp_path / "mail.pem").write_bytes(made.public_bytes(pem))
-    return tmp_path
-
-
 async def test_mail_is_taken_only_after_starttls_where_it_is_required(
     inbox: RememberingInbox, certificate: Path
 ) -> None:
     tls = f"certificate: {certificate}/mail.pem\nkey: {certificate}/key.pem\n"
     context = ssl.create_default_context(cafile=certificate / "mail.pem")
-    context.check_hostname = False
 
     def with_tls(connection: smtplib.SMTP) -> None:
         connection.starttls(context=context)
