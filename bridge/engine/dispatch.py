@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -16,6 +16,7 @@ from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.engine.situation import Situation, destination_of, places
 from bridge.ledger import Action, Record
 from bridge.model.decision import Decision
+from bridge.model.errors import StoreUnavailableError
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import IntakeId, PageId, RetentionClassId
 from bridge.model.phi import Phi
@@ -76,10 +77,39 @@ class Dispatch:
         """Route what waits, all of it in one transaction. Returns 0 if more may wait, else None."""
         async with self._database.read() as connection:
             waiting = await self._inbox.waiting(connection, BATCH)
-            if not waiting:
-                return None
-            now = self._now()
-            work = _Work()
+        if not waiting:
+            return None
+        try:
+            await self._take(waiting)
+        except StoreUnavailableError:
+            raise
+        except Exception as error:
+            log.exception("batch_failed", error=type(error).__name__)
+            for row in waiting:
+                await self._take_alone(row)
+        self._wake()
+        return 0 if len(waiting) == BATCH else None
+
+    async def _take_alone(self, row: IntakeRow) -> None:
+        """One event that can't be routed must keep no other from it: operations get it as it came."""
+        try:
+            await self._take([row])
+        except StoreUnavailableError:
+            raise
+        except Exception as error:
+            log.exception("event_failed", intake=row.id, error=type(error).__name__)
+            text = (
+                f"🚨 {row.channel}: an event could not be routed ({type(error).__name__}). Nobody was paged:"
+            )
+            body = row.event.body if row.event is not None else None
+            async with self._database.write() as connection:
+                await outbox.put(connection, [operations.notice(text, row.key, quoted=body)], self._now())
+                await self._inbox.mark_routed(connection, [row.id])
+
+    async def _take(self, waiting: Sequence[IntakeRow]) -> None:
+        now = self._now()
+        work = _Work()
+        async with self._database.read() as connection:
             for row in waiting:
                 if row.event is not None:
                     await self._route(connection, work, row, row.event, now)
@@ -93,12 +123,10 @@ class Dispatch:
                 await self._join(connection, page_id, intake, now)
             await self._inbox.mark_routed(connection, [row.id for row in waiting])
             await ledger.append(connection, work.records, now)
-        self._wake()
         for page in (opening.page for opening in work.openings):
             log.info(
                 "page_opened", page=page.id, rule=page.rule, role=page.role, priority=page.priority.value
             )
-        return 0 if len(waiting) == BATCH else None
 
     async def _route(
         self, connection: AsyncConnection, work: _Work, row: IntakeRow, event: IntakeEvent, now: datetime

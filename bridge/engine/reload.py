@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
 import structlog
 
-from bridge.config import Config, ConfigError, load, with_calendars
+from bridge.config import Config, ConfigError, Problem, load, with_calendars
 from bridge.engine import operations
 from bridge.engine.calendars import CalendarUnavailableError, complete, fetch
 from bridge.engine.loop import Wake
 from bridge.engine.rulebook import Clock, LiveRulebook, Rulebook
 from bridge.ledger import Action, Record
 from bridge.policy.proof import prove
-from bridge.store import ledger, reloads
+from bridge.store import ledger, pages, reloads
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 
@@ -73,6 +73,8 @@ class Reload:
         present = self._live().config
         try:
             config = await complete(await asyncio.to_thread(load, present.directory), self._database)
+            async with self._database.read() as connection:
+                _keeps(config, await pages.names_in_use(connection))
             book = await asyncio.to_thread(_checked, await self._fetched(config), self._now)
         except ConfigError as error:
             shown = "\n".join(str(problem) for problem in error.problems[:SHOWN_PROBLEMS])
@@ -91,6 +93,24 @@ class Reload:
                 with suppress(CalendarUnavailableError):
                     config = with_calendars(config, {name: await fetch(calendar.url)})
         return config
+
+
+def _keeps(config: Config, in_use: Mapping[str, set[str]]) -> None:
+    """Raise ConfigError if something is gone without which open pages could neither climb nor be answered."""
+    known: dict[str, tuple[str, str, Collection[str]]] = {
+        "role": ("roles.yaml", "roles", config.roster.roles),
+        "ladder": ("routing.yaml", "ladders", config.routing.ladders),
+        "template": ("routing.yaml", "templates", config.routing.templates),
+    }
+    missing: list[Problem] = [
+        config.sources[file].problem(
+            (section,), f'{kind} "{name}" is gone, and open pages need it: close them first, or keep it'
+        )
+        for kind, (file, section, names) in known.items()
+        for name in sorted(in_use[kind] - set(names))
+    ]
+    if missing:
+        raise ConfigError(missing)
 
 
 def _checked(config: Config, now: Clock) -> Rulebook:

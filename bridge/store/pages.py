@@ -191,6 +191,14 @@ async def count_waiting(connection: AsyncConnection) -> int:
     return int((await connection.execute(query)).scalar_one())
 
 
+async def names_in_use(connection: AsyncConnection) -> dict[str, set[str]]:
+    """The roles, ladders and templates that open pages need, by kind."""
+    states = [*WAITING, PageState.ACCEPTED.value]
+    query = select(page.c.role, page.c.ladder, page.c.template).where(page.c.state.in_(states)).distinct()
+    found = (await connection.execute(query)).all()
+    return {kind: {getattr(row, kind) for row in found} for kind in ("role", "ladder", "template")}
+
+
 async def accept_page(connection: AsyncConnection, page_id: PageId, by: UserId, now: datetime) -> bool:
     """Give a waiting page to whoever accepted it first and stop its ladder. False if it waits no more."""
     taken = await connection.execute(

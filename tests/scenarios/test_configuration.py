@@ -13,7 +13,7 @@ from testbed.bridge import CommandFailedError
 from testbed.clinician import Clinician
 from testbed.hospital import Hospital
 from testbed.process import free_port
-from tests.scenarios.story import SOON, at, people
+from tests.scenarios.story import SOON, at, people, shows
 
 BEGINS = "2026-11-24 09:00"
 STAFF = ("ada", "ben")
@@ -120,6 +120,21 @@ async def test_the_command_says_what_came_of_it(hospital: Hospital, staff: Staff
     write(hospital, holds("ben, only: {hours: 08:00-20:00}"))
     with pytest.raises(CommandFailedError, match='role "cardiology" has nobody from'):
         await hospital.bridge.command("reload")
+
+
+async def test_a_role_with_open_pages_is_not_taken_away(hospital: Hospital, staff: Staff) -> None:
+    await hospital.text("duty calls", to=LINE)
+    page = await staff["ada"].message("duty calls")
+    routing = hospital.bridge.config / "routing.yaml"
+    before = routing.read_text()
+    routing.write_text(before.replace("rules: [{when: {words: duty}, then: {role: duty}}]", ""))
+    write(hospital, holds("ben").partition("  duty:\n")[0])
+    with pytest.raises(CommandFailedError, match='role "duty" is gone, and open pages need it'):
+        await hospital.bridge.command("reload")
+    await staff["ada"].react(page.event_id, "✅")
+    await shows(staff["ada"], page, "Accepted by Dr. Ada")
+    routing.write_text(before)
+    write(hospital, holds("ben, only: {hours: 08:00-20:00}"))
 
 
 async def test_a_bridge_with_a_gap_before_it_starts_all_the_same_and_says_so(

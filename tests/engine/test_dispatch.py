@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.engine import dispatch
+from bridge.engine.dispatch import Dispatch
+from bridge.engine.rulebook import LiveRulebook, Rulebook
+from bridge.engine.situation import Situation
+from bridge.model.doors import OPERATIONS
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import ChannelId, OutboxId
+from bridge.model.phi import Phi
+from bridge.policy.routing import route
+from bridge.store import outbox
+from bridge.store.database import Database
+from bridge.store.inbox import IntakeStore
+from bridge.store.keys import KeyRing
+from bridge.vault import Vault
+from tests.policy.hospital import hospital
+
+NOW = datetime(2026, 11, 24, 3, 12, tzinfo=UTC)
+
+
+def strange(router: Any, event: IntakeEvent, *rest: Any) -> Any:
+    """A router with a mistake in it."""
+    if "strange" in event.body.reveal():
+        raise ZeroDivisionError
+    return route(router, event, *rest)
+
+
+async def test_an_event_that_cannot_be_routed_goes_to_operations_and_keeps_no_other_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "route", strange)
+    database = Database(f"sqlite:///{tmp_path / 'nightbell.db'}")
+    await database.migrate()
+    keys = KeyRing(Vault(bytes(range(32))))
+    await keys.claim(database, NOW)
+    inbox = IntakeStore(database, keys, lambda: NOW, lambda: None)
+    live, situation = LiveRulebook(Rulebook.of(hospital())), Situation(lambda: NOW)
+    loop = Dispatch(database, keys, inbox, live, situation, now=lambda: NOW, wake=lambda: None)
+    for words in ("something strange", "chest pain"):
+        await inbox.accept(IntakeEvent(ChannelId("sms"), Phi(words), EventKind.TEXT, Phi(words)))
+    await loop.step()
+    async with database.read() as connection:
+        assert await inbox.waiting(connection, 10) == []
+        places, _ = await outbox.destinations(connection, OutboxId(0))
+        told = await outbox.head(connection, keys, OPERATIONS)
+    await database.close()
+    assert {str(place) for place in places} == {"operations", "role:switchboard"}
+    assert told is not None
+    assert told.content is not None
+    assert "something strange" in told.content.reveal().decode()
