@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from bridge.model.phi import Phi
-from bridge.policy.rendering import PageText
+from bridge.policy.rendering import LONGEST, PageText, as_html, shortened
+
+LONGEST_MESSAGE = 2 * LONGEST  # what is left is room for names, numbers and mentions
 
 
 def message(text: PageText) -> Phi[bytes]:
     """An `m.room.message`. A routine one is a notice, which rings nobody's phone."""
-    return _dump(_body(text))
+    content = _body(text)
+    if len(json.dumps(content)) > LONGEST_MESSAGE:
+        # Rather without its end and its looks than not at all.
+        plain = shortened(text.plain.reveal())
+        content = _body(replace(text, plain=Phi(plain), html=Phi(as_html(plain))))
+    return _dump(content)
 
 
 def replacement(text: PageText) -> Phi[bytes]:

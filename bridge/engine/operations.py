@@ -11,7 +11,7 @@ from bridge.engine.messages import message
 from bridge.model.doors import OPERATIONS
 from bridge.model.ids import PageId, RetentionClassId
 from bridge.model.phi import Phi
-from bridge.policy.rendering import PageText
+from bridge.policy.rendering import PageText, shortened
 from bridge.store import outbox
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
@@ -24,8 +24,9 @@ def notice(text: str, key: Key, *, quoted: Phi[str] | None = None, page: PageId 
     """A line for the operations room; `quoted` is content that it shows below."""
     plain, html = text, escape(text)
     if quoted is not None:
-        plain += f"\n\n{quoted.reveal()}"
-        html += f"<pre><code>{escape(quoted.reveal())}</code></pre>"
+        shown = shortened(quoted.reveal())
+        plain += f"\n\n{shown}"
+        html += f"<pre><code>{escape(shown)}</code></pre>"
     return Draft(
         OPERATIONS, Purpose.NOTICE, message(PageText(Phi(plain), Phi(html), (), notice=False)), key, page=page
     )

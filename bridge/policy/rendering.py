@@ -6,6 +6,7 @@ again.
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ _KINDS = {
     EventKind.PAGE: "Page",
 }
 _PRIORITIES = {Priority.STAT: "🔴 STAT", Priority.URGENT: "🟠 Urgent", Priority.ROUTINE: "⚪ Routine"}
+# An event may have 64 KiB (Matrix spec, 'Size limits'). Ciphertext is a third longer than what it hides, and an edit
+# says everything twice. Counted as JSON writes it, since that is six times as long where nothing is ASCII.
+LONGEST = 15_000
 # A step that is later than this says so; less is the normal working of a loop.
 _WORTH_A_WORD = timedelta(seconds=10)
 
@@ -55,7 +59,7 @@ def render(config: Config, page: Page, event: IntakeEvent, now: datetime, count:
     values = _values(config, page, event, now, count)
     below = [line for line in (status_line(config, page, now), help_line(page.state)) if line]
     plain = [text for line in lines if (text := _fill(line, values))]
-    safe = {name: _html(value) for name, value in values.items()}
+    safe = {name: as_html(value) for name, value in values.items()}
     html = [text for line in lines if (text := _fill(escape(line, quote=False), safe))]
     html[:1] = [f"<strong>{first}</strong>" for first in html[:1]]
     return PageText(
@@ -113,6 +117,21 @@ def status_line(config: Config, page: Page, now: datetime) -> str:
     return f"Open since {clock(page.opened_at, zone, now)} · {notified}{reached}"
 
 
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """A text, or as much of it as can be sent with its HTML beside it. The whole of it stays in the vault."""
+    if _weight(text) <= longest:
+        return text
+    fits, too_much = 0, len(text)
+    while too_much - fits > 1:
+        middle = (fits + too_much) // 2
+        fits, too_much = (middle, too_much) if _weight(text[:middle]) <= longest else (fits, middle)
+    return f"{text[:fits]}… [{len(text) - fits} more characters do not fit into a message; they are kept]"
+
+
+def _weight(text: str) -> int:
+    return len(json.dumps(text)) + len(json.dumps(as_html(text)))
+
+
 def clock(at: datetime, zone: ZoneInfo, now: datetime) -> str:
     """A time of day, and the day too if it is another than today's."""
     local, today = at.astimezone(zone), now.astimezone(zone).date()
@@ -143,7 +162,7 @@ def _values(config: Config, page: Page, event: IntakeEvent, now: datetime, count
         "queue": reveal_optional(event.queue) or "",
         "language": event.language or "",
         "time": clock(event.occurred_at or page.opened_at, zone, now),
-        "body": event.body.reveal(),
+        "body": shortened(event.body.reveal()),
         "count": f"{count} times" if count > 1 else "",
     }
 
@@ -168,7 +187,8 @@ def _fill(line: str, values: Mapping[str, str]) -> str:
     return text if "body" in names else " ".join(text.split())
 
 
-def _html(text: str) -> str:
+def as_html(text: str) -> str:
+    """A text as Matrix HTML."""
     return escape(text).replace("\n", "<br>")
 
 
