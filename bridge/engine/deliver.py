@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.ledger import Action, Record
 from bridge.model.doors import Courier, Destination, Envelope
-from bridge.model.errors import EncryptionUnavailableError, HomeserverError
+from bridge.model.errors import EncryptionUnavailableError, HomeserverError, StoreUnavailableError
 from bridge.model.ids import EventId, OutboxId
 from bridge.model.phi import Phi
 from bridge.model.tap import Tap
@@ -133,6 +133,12 @@ class Delivery:
         except EncryptionUnavailableError as error:
             await self._unreadable(entry, str(error))
             return False
+        except StoreUnavailableError:
+            raise
+        except Exception as error:
+            log.exception("send_failed", outbox=entry.id, error=type(error).__name__)
+            await self._keep_back(entry, f"a fault of the bridge, {type(error).__name__}; its log says where")
+            return False
         return True
 
     async def _send(self, entry: Entry) -> None:
@@ -182,17 +188,20 @@ class Delivery:
             await self._postpone(connection, entry, pause, reason)
 
     async def _unreadable(self, entry: Entry, reason: str) -> None:
-        """Nobody in the room could read it: it is kept back, and its page climbs at once."""
-        now = self._now()
-        grace = entry.created_at + JOINING_GRACE - now
+        """Nobody in the room could read it: it is kept back."""
+        grace = entry.created_at + JOINING_GRACE - self._now()
         if grace > timedelta(0):
             async with self._database.write() as connection:
                 await self._postpone(connection, entry, grace, "waits for somebody to join")
             return
+        await self._keep_back(entry, reason)
+
+    async def _keep_back(self, entry: Entry, reason: str) -> None:
+        """It is tried again and again; its page climbs at once, and operations hear of it once."""
         async with self._database.write() as connection:
             await self._postpone(connection, entry, UNREADABLE_PAUSE, reason)
             if entry.page is not None:
-                await pages.hurry(connection, entry.page, now)
+                await pages.hurry(connection, entry.page, self._now())
         if entry.error != reason:
             await self._report(entry, reason)
 
@@ -211,7 +220,8 @@ class Delivery:
             objects = {"destination": str(entry.destination), "purpose": entry.purpose.value}
             given_up = Record(Action.NOT_SENT, page=entry.page, objects=objects, outcome=reason)
             await ledger.append(connection, [given_up], self._now())
-        await self._report(entry, reason)
+        if not entry.related:  # what it is about is known to be lost already
+            await self._report(entry, reason)
 
 
 def _sent(record: _Record) -> Record:

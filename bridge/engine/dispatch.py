@@ -27,7 +27,7 @@ from bridge.policy.routing import route
 from bridge.policy.waiting import bundle_key, joins
 from bridge.store import ledger, outbox, pages
 from bridge.store.database import Database
-from bridge.store.inbox import CALLER, IntakeRow, IntakeStore
+from bridge.store.inbox import CALLER, IntakeRow, IntakeStore, LockedRow
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
 from bridge.store.pages import Opening
@@ -76,9 +76,13 @@ class Dispatch:
     async def step(self) -> float | None:
         """Route what waits, all of it in one transaction. Returns 0 if more may wait, else None."""
         async with self._database.read() as connection:
-            waiting = await self._inbox.waiting(connection, BATCH)
-        if not waiting:
+            found = await self._inbox.waiting(connection, BATCH)
+        if not found:
             return None
+        for row in found:
+            if isinstance(row, LockedRow):
+                await self._tell_of_locked(row)
+        waiting = [row for row in found if isinstance(row, IntakeRow)]
         try:
             await self._take(waiting)
         except StoreUnavailableError:
@@ -88,7 +92,17 @@ class Dispatch:
             for row in waiting:
                 await self._take_alone(row)
         self._wake()
-        return 0 if len(waiting) == BATCH else None
+        return 0 if len(found) == BATCH else None
+
+    async def _tell_of_locked(self, row: LockedRow) -> None:
+        log.error("event_locked", intake=row.id, channel=row.channel)
+        text = (
+            f"🚨 {row.channel}: an event does not open: its row {row.id} was changed, or its key is missing. "
+            "Nobody was paged. Ask the source what it sent, and compare with a backup."
+        )
+        async with self._database.write() as connection:
+            await operations.tell(connection, self._keys, text, self._now())
+            await self._inbox.mark_routed(connection, [row.id])
 
     async def _take_alone(self, row: IntakeRow) -> None:
         """One event that can't be routed must keep no other from it: operations get it as it came."""

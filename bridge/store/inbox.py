@@ -22,7 +22,7 @@ from bridge.store.database import Database
 from bridge.store.group_commit import GroupCommit
 from bridge.store.keys import INTAKE_CLASS, KeyRing
 from bridge.store.tables import data_key, day_key, intake
-from bridge.vault import Key, KeyDestroyedError
+from bridge.vault import Key, KeyDestroyedError, VaultError
 
 CONFLICT_RETRIES = 2
 CALLER = "caller"  # the vault's kind of fingerprint by which a caller's earlier events are found
@@ -39,6 +39,14 @@ class IntakeRow:
     event: IntakeEvent | None
     raw: Phi[bytes] | None
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LockedRow:
+    """An accepted event that does not open: it was changed, or its key is not the one it was sealed under."""
+
+    id: IntakeId
+    channel: ChannelId
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +121,10 @@ class IntakeStore:
             receipts.append(Receipt(IntakeId(made.get(name) or known[name]), duplicate=not first))
         return receipts
 
-    async def waiting(self, connection: AsyncConnection, limit: int) -> list[IntakeRow]:
+    async def waiting(self, connection: AsyncConnection, limit: int) -> list[IntakeRow | LockedRow]:
         """The oldest events that have no route yet."""
         query = _with_keys().where(intake.c.state == "todo").order_by(intake.c.seq).limit(limit)
-        return [self._open(row) for row in (await connection.execute(query)).all()]
+        return [self._try_open(row) for row in (await connection.execute(query)).all()]
 
     async def earlier(
         self, connection: AsyncConnection, caller: Phi[str], since: datetime, before: datetime
@@ -142,6 +150,12 @@ class IntakeStore:
     async def mark_routed(self, connection: AsyncConnection, intakes: Sequence[IntakeId]) -> None:
         """The events have become their pages, in this same transaction."""
         await connection.execute(update(intake).where(intake.c.id.in_(intakes)).values(state="done"))
+
+    def _try_open(self, row: Row[Any]) -> IntakeRow | LockedRow:
+        try:
+            return self._open(row)
+        except (VaultError, ValueError, KeyError):
+            return LockedRow(IntakeId(row.id), ChannelId(row.channel))
 
     def _open(self, row: Row[Any]) -> IntakeRow:
         key = self._keys.open_data_key(row.data_key, row.wrapped, row.day_id, row.day_wrapped)

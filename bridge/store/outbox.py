@@ -8,6 +8,7 @@ before it, so a room reads in the order of decisions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -23,7 +24,7 @@ from bridge.model.phi import Phi
 from bridge.model.priority import Priority
 from bridge.store.keys import KeyRing
 from bridge.store.tables import data_key, day_key, outbox
-from bridge.vault import Key
+from bridge.vault import Key, VaultError
 
 WAITING = ["todo", "encrypted"]
 _earlier = outbox.alias("earlier")
@@ -266,8 +267,9 @@ def _entry(row: Row[Any], keys: KeyRing) -> Entry:
     if row.state == "encrypted":
         envelope = Envelope(RoomId(row.room), row.wire_type, row.wire_content, row.session_id)
     elif row.wrapped is not None:
-        key = keys.open_data_key(row.data_key, row.wrapped, row.day_id, row.day_wrapped)
-        content = key.open(row.sealed, f"outbox {row.txn_id}")
+        with suppress(VaultError):  # a row that was changed can't be sent, and must not keep others from it
+            key = keys.open_data_key(row.data_key, row.wrapped, row.day_id, row.day_wrapped)
+            content = key.open(row.sealed, f"outbox {row.txn_id}")
     target = row.target_event or row.earlier_event
     return Entry(
         id=OutboxId(row.id),

@@ -15,7 +15,7 @@ from bridge.model.phi import Phi
 from bridge.model.priority import Priority
 from bridge.store import tables
 from bridge.store.database import Database
-from bridge.store.inbox import IntakeRow, IntakeStore
+from bridge.store.inbox import IntakeRow, IntakeStore, LockedRow
 from bridge.store.keys import KeyRing
 from bridge.vault import KeyDestroyedError, Vault, VaultError
 from tests.store.conftest import NOW
@@ -32,7 +32,10 @@ def text(number: int) -> IntakeEvent:
 
 async def waiting(database: Database, inbox: IntakeStore) -> list[IntakeRow]:
     async with database.read() as connection:
-        return await inbox.waiting(connection, 1000)
+        found = await inbox.waiting(connection, 1000)
+    rows = [row for row in found if isinstance(row, IntakeRow)]
+    assert rows == found
+    return rows
 
 
 async def test_an_event_comes_out_as_it_went_in(database: Database, inbox: IntakeStore) -> None:
@@ -142,6 +145,10 @@ async def test_a_row_that_was_changed_does_not_open(database: Database, inbox: I
     async with database.read() as connection:
         with pytest.raises(VaultError):
             await inbox.event_of(connection, receipts[0].intake)
+        locked, sound = await inbox.waiting(connection, 10)
+    assert isinstance(locked, LockedRow)
+    assert isinstance(sound, IntakeRow)
+    assert (locked.id, locked.channel) == (receipts[0].intake, SMS)
 
 
 async def test_content_goes_with_its_key(database: Database, inbox: IntakeStore, keys: KeyRing) -> None:

@@ -28,7 +28,7 @@ from bridge.model.priority import Priority
 from bridge.policy.retention import Hold, HoldKind, Life
 from bridge.store import holds, loose, matrix_inbox, outbox, pages, retention, tables
 from bridge.store.database import Database
-from bridge.store.inbox import IntakeStore
+from bridge.store.inbox import IntakeRow, IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
 from bridge.store.pages import Opening
@@ -55,6 +55,7 @@ async def open_page(database: Database, keys: KeyRing, inbox: IntakeStore, key: 
     page = pages.new_page(receipt.intake, decision, move, None, NOW)
     async with database.write() as connection:
         (row,) = [row for row in await inbox.waiting(connection, 10) if row.id == receipt.intake]
+        assert isinstance(row, IntakeRow)
         await keys.reclassify(connection, [(row.key, STANDARD)], NOW)
         await pages.open_pages(connection, [Opening(page, decision, move)])
         await inbox.mark_routed(connection, [receipt.intake])
