@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import timedelta
 
 from testbed.clinician import Clinician, Message
@@ -51,6 +54,20 @@ async def paged(hospital: Hospital, client: Clinician, words: str) -> Message:
     return await client.message(words)
 
 
+async def until_the_bridge_knows_that_nobody_joined_is(hospital: Hospital, user: str) -> None:
+    """The homeserver takes a closed account out of its rooms in its own time, and the bridge then reads of it."""
+    file = hospital.bridge.directory / "nightbell.db"
+    query = "SELECT count(*) FROM member WHERE user_id = ? AND membership = 'join'"
+    async with asyncio.timeout(60):
+        while True:
+            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+                if database.execute(query, (user,)).fetchone() == (0,):
+                    break
+            await asyncio.sleep(0.2)
+    # What it read is in force once the loop that read it has gone on.
+    await asyncio.sleep(0.5)
+
+
 async def test_overdue_steps_come_once_the_urgent_first_and_say_that_they_are_late(
     hospital: Hospital, staff: Staff
 ) -> None:
@@ -87,6 +104,7 @@ async def test_a_holder_who_has_left_the_room_is_passed_over_at_once(
     eve, operator = staff["eve"], staff["operator"]
     # Nothing brings somebody back whose account is closed.
     await eve._post("/account/deactivate", {"erase": False})
+    await until_the_bridge_knows_that_nobody_joined_is(hospital, "@eve:nightbell.test")
     page = await paged(hospital, staff["ben"], "an x-ray")
     assert "notified Dr. Ben" in page.body
     told = await operator.wait_for(
