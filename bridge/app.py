@@ -348,7 +348,7 @@ class Matrix:
     def of(cls, house: House, plan_of: Callable[[Destination], RoomPlan], now: Clock) -> Matrix:
         """Build them on an open house."""
         trust = house.config.nightbell.encryption.trust
-        encryption = Encryption(house.homeserver, house.machine, house.database, trust, now)
+        encryption = Encryption(house.machine, house.database, trust, now)
         rooms = Rooms(house.homeserver, house.database, now, members_changed=encryption.forget_audiences)
         courier = MatrixCourier(house.homeserver, encryption, rooms, plan_of)
         return cls(Sync(house.homeserver, house.database, now), encryption, rooms, courier)

@@ -69,20 +69,22 @@ class Audience:
 class Audiences:
     """Decides whose devices are trusted, by the configuration."""
 
-    def __init__(self, bot: UserId, machine: Machine, database: Database, trust: Trust) -> None:
-        self._bot = bot
+    def __init__(self, machine: Machine, database: Database, trust: Trust) -> None:
         self._machine = machine
         self._database = database
         self._trust = trust
 
-    async def of(self, room: RoomId) -> Audience:
-        """The audience that a room has now. Raises HomeserverError if a new member's devices can't be fetched."""
+    async def of(self, room: RoomId, people: frozenset[UserId]) -> Audience:
+        """Those of `people` who are in a room now, with their devices. Raises HomeserverError if they can't be fetched.
+
+        It takes both: the homeserver says who is in the room, and might let in whom it likes.
+        """
         async with self._database.read() as connection:
             members = await matrix_inbox.members(connection, room)
         users = [
             user
             for user, membership in members.items()
-            if membership in ("join", "invite") and user != self._bot
+            if membership in ("join", "invite") and user in people
         ]
         store = self._machine.crypto_store
         untracked = [UserID(user) for user in users if await store.get_devices(UserID(user)) is None]

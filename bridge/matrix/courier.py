@@ -45,11 +45,11 @@ class MatrixCourier:
 
     async def encrypt(self, room: RoomId, event_type: str, content: Phi[bytes]) -> Envelope:
         """Encrypt for the room's readers."""
-        return await self._encryption.encrypt(room, event_type, content)
+        return await self._encryption.encrypt(room, self._rooms.planned(room), event_type, content)
 
     async def prepare(self, room: RoomId) -> None:
         """Share the room's keys ahead of the next message."""
-        await self._encryption.prepare(room)
+        await self._encryption.prepare(room, self._rooms.planned(room))
 
     async def approve_identity(self, user: UserId, master_key: str) -> bool:
         """Trust a person's new identity."""
@@ -68,7 +68,8 @@ class MatrixCourier:
 
     async def readers(self, destination: Destination) -> frozenset[UserId]:
         """Who is in the room with a device that gets its keys."""
-        return await self._encryption.readers(await self.room(destination))
+        room = await self.room(destination)
+        return await self._encryption.readers(room, self._rooms.planned(room))
 
     async def read(self, raw: RawRoomEvent) -> RoomMessage | None:
         """Decrypt and understand a room event."""

@@ -31,7 +31,7 @@ from mautrix.types import EncryptionAlgorithm as Algorithm
 from bridge.config import Trust
 from bridge.ledger import Action, Record
 from bridge.matrix.audience import Audience, Audiences, ChangedIdentity
-from bridge.matrix.homeserver import Homeserver, errors_of
+from bridge.matrix.homeserver import errors_of
 from bridge.matrix.machine import Machine
 from bridge.model.doors import Envelope, RawRoomEvent
 from bridge.model.errors import (
@@ -58,6 +58,7 @@ class _Checked:
 
     session: str
     generation: int
+    people: frozenset[UserId]
     retry_at: datetime | None
 
 
@@ -66,7 +67,6 @@ class Encryption:
 
     def __init__(
         self,
-        homeserver: Homeserver,
         machine: Machine,
         database: Database,
         trust: Trust,
@@ -74,11 +74,11 @@ class Encryption:
     ) -> None:
         self._machine = machine
         self._database = database
-        self._audiences = Audiences(homeserver.bot, machine, database, trust)
+        self._audiences = Audiences(machine, database, trust)
         self._now = now
         self._locks: defaultdict[RoomId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._checked: dict[RoomId, _Checked] = {}
-        self._readers: dict[RoomId, tuple[int, frozenset[UserId]]] = {}
+        self._readers: dict[RoomId, tuple[int, frozenset[UserId], frozenset[UserId]]] = {}
         self._settled_at: dict[RoomId, float] = {}
         self._generation = 0
 
@@ -94,11 +94,13 @@ class Encryption:
         settled = time.monotonic() + SETTLING_SECONDS
         self._settled_at.update(dict.fromkeys(rooms, settled))
 
-    async def encrypt(self, room: RoomId, event_type: str, content: Phi[bytes]) -> Envelope:
-        """Encrypt for the room's present readers. Raises EncryptionUnavailableError if there are none."""
+    async def encrypt(
+        self, room: RoomId, people: frozenset[UserId], event_type: str, content: Phi[bytes]
+    ) -> Envelope:
+        """Encrypt for those of `people` who can read the room. Raises EncryptionUnavailableError if nobody can."""
         await asyncio.sleep(max(0.0, self._settled_at.get(room, 0.0) - time.monotonic()))
         async with self._locks[room]:
-            session = await self._ready_session(room)
+            session = await self._ready_session(room, people)
             encrypted = await self._machine.encrypt_megolm_event(
                 RoomID(room),
                 EventType.find(event_type, EventType.Class.MESSAGE),
@@ -106,20 +108,20 @@ class Encryption:
             )
         return Envelope(room, "m.room.encrypted", json.dumps(encrypted.serialize()), session)
 
-    async def prepare(self, room: RoomId) -> None:
+    async def prepare(self, room: RoomId, people: frozenset[UserId]) -> None:
         """Share the room's keys now, so that the next message need not wait for it."""
         async with self._locks[room]:
-            await self._ready_session(room)
+            await self._ready_session(room, people)
 
-    async def readers(self, room: RoomId) -> frozenset[UserId]:
-        """The people in a room who have a device that may read it."""
+    async def readers(self, room: RoomId, people: frozenset[UserId]) -> frozenset[UserId]:
+        """Those of `people` who are in the room and have a device that may read it."""
         known = self._readers.get(room)
-        if known is None or known[0] != self._generation:
+        if known is None or known[:2] != (self._generation, people):
             generation = self._generation
-            audience = await self._audiences.of(room)
+            audience = await self._audiences.of(room, people)
             entitled = {UserId(device.user_id) for device in audience.entitled}
-            self._readers[room] = known = (generation, frozenset(audience.joined & entitled))
-        return known[1]
+            self._readers[room] = known = (generation, people, frozenset(audience.joined & entitled))
+        return known[2]
 
     async def decrypt(self, raw: RawRoomEvent) -> tuple[Event, bool]:
         """Decrypt, and say whether the sender's device is one that may be obeyed. Raises UnreadableError."""
@@ -192,16 +194,17 @@ class Encryption:
         async with self._database.read() as connection:
             return bool(await matrix_inbox.waiting_device_messages(connection, 1))
 
-    async def _ready_session(self, room: RoomId) -> str:
+    async def _ready_session(self, room: RoomId, people: frozenset[UserId]) -> str:
         store = self._machine.crypto_store
         session = await store.get_outbound_group_session(RoomID(room))
         present = str(session.id) if session is not None and session.shared and not session.expired else None
         checked = self._checked.get(room)
         generation = self._generation
         retry_due = checked is not None and checked.retry_at is not None and self._now() >= checked.retry_at
-        if checked and (checked.session, checked.generation) == (present, generation) and not retry_due:
+        same = (present, generation, people)
+        if checked and (checked.session, checked.generation, checked.people) == same and not retry_due:
             return checked.session
-        audience = await self._audiences.of(room)
+        audience = await self._audiences.of(room, people)
         if not audience.has_readers():
             message = f"nobody in {room} has a device that may read it ({audience.why_nobody_reads()})"
             raise EncryptionUnavailableError(message)
@@ -210,10 +213,10 @@ class Encryption:
                 known = await recipients.of_session(connection, present)
             if audience.fits(known) and audience.is_reached_by(known):
                 await self._refuse(room, present, audience.newly_refused(known))
-                self._checked[room] = _Checked(present, generation, self._retry_at(known))
+                self._checked[room] = _Checked(present, generation, people, self._retry_at(known))
                 return present
         session_id, given = await self._share_new_session(room, audience)
-        self._checked[room] = _Checked(session_id, generation, self._retry_at(given))
+        self._checked[room] = _Checked(session_id, generation, people, self._retry_at(given))
         return session_id
 
     def _retry_at(self, given: list[Recipient]) -> datetime | None:

@@ -58,6 +58,11 @@ class Rooms:
         self._rooms: dict[str, RoomId] | None = None
         self._refused: set[tuple[RoomId, UserId]] = set()
         self._fitted: dict[RoomId, frozenset[UserId]] = {}
+        self._planned: dict[RoomId, frozenset[UserId]] = {}
+
+    def planned(self, room: RoomId) -> frozenset[UserId]:
+        """Who should be in a room that `ensure` has given; whoever else is there, the homeserver has let in."""
+        return self._planned.get(room, frozenset())
 
     def forget_members(self) -> None:
         """Memberships have changed: compare every room's with its plan before its next use."""
@@ -72,6 +77,7 @@ class Rooms:
                 if room is None:
                     room = await self._create(plan)
                 await self._keep(plan.destination, room)
+        self._planned[room] = plan.members
         # Whoever comes while somebody is being removed waits, or would still give them the next key.
         async with self._fitting[room]:
             if self._fitted.get(room) != plan.members:
@@ -133,8 +139,18 @@ class Rooms:
         for user in sorted(set(wanted) - present):
             await self._invite(room, user, members.get(user))
         for user in sorted(present - set(wanted)):
+            await self._remove(room, user, members[user])
+
+    async def _remove(self, room: RoomId, user: UserId, was: str) -> None:
+        try:
             await self._homeserver.request(Method.POST, path("rooms", room, "kick"), {"user_id": user})
-            await self._note(room, user, members[user], "leave")
+        except HomeserverError as error:
+            if error.retry:
+                raise
+            # They have gone already, or the homeserver protects them: they are given no key in any case.
+            log.warning("removal_refused", room=room, user=user, code=error.code)
+            return
+        await self._note(room, user, was, "leave")
 
     async def _invite(self, room: RoomId, user: UserId, was: str | None) -> None:
         if (room, user) in self._refused:

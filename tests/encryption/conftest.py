@@ -17,7 +17,7 @@ WARDS = tuple(
 @pytest.fixture(scope="package")
 async def hospital(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hospital]:
     directory = tmp_path_factory.mktemp("hospital")
-    staff = ("operator", *(person for ward in WARDS for person in ward.people))
+    staff = ("operator", "stranger", *(person for ward in WARDS for person in ward.people))
     async with Hospital(directory, config=ward_config(directory / "config", WARDS), staff=staff) as opened:
         yield opened
 

@@ -36,15 +36,18 @@ async def room_of(client: Clinician) -> str:
     return await client.wait_for(lambda: next(iter(client.rooms), None))
 
 
-async def seen_by_the_bot(hospital: Hospital, room: str) -> list[dict[str, Any]]:
-    """A room's events from its first on, which the members may not see."""
+async def as_the_bot(hospital: Hospital, method: str, path: str, body: Any = None, **query: str) -> Any:
+    """What the homeserver could do, or knows, that no member can."""
     token = YAML(typ="safe").load(hospital.bridge.registration.read_text())["as_token"]
-    url = f"{hospital.synapse.base_url}/_matrix/client/v3/rooms/{room}/messages"
-    query = {"dir": "f", "limit": "20", "user_id": hospital.bot}
-    headers = {"Authorization": f"Bearer {token}"}
-    async with hospital.session.get(url, params=query, headers=headers) as response:
-        events: list[dict[str, Any]] = (await response.json())["chunk"]
-        return events
+    async with hospital.session.request(
+        method,
+        f"{hospital.synapse.base_url}/_matrix/client/v3{path}",
+        json=body,
+        params={**query, "user_id": hospital.bot},
+        headers={"Authorization": f"Bearer {token}"},
+    ) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
 
 
 async def test_a_room_is_private_and_encrypted_from_its_first_events(
@@ -59,7 +62,8 @@ async def test_a_room_is_private_and_encrypted_from_its_first_events(
     assert state["m.room.history_visibility"]["history_visibility"] == "joined"
     assert state["m.room.guest_access"]["guest_access"] == "forbidden"
     assert state["m.room.create"]["m.federate"] is False
-    kinds = [event["type"] for event in await seen_by_the_bot(hospital, room)]
+    answer = await as_the_bot(hospital, "GET", f"/rooms/{room}/messages", dir="f", limit="20")
+    kinds = [event["type"] for event in answer["chunk"]]
     assert kinds.index("m.room.encryption") < kinds.index("m.room.name")
     first_member = kinds.index("m.room.member", kinds.index("m.room.member") + 1)
     assert kinds.index("m.room.encryption") < first_member
@@ -98,10 +102,25 @@ async def test_a_clinician_can_neither_invite_nor_remove_anybody(
 ) -> None:
     ann = await shift.nio(ward.people[0])
     room = await room_of(ann)
-    stranger = hospital.user_id("operator")
+    stranger = hospital.user_id("stranger")
     assert isinstance(await ann.client.room_invite(room, stranger), nio.RoomInviteError)
     assert isinstance(await ann.client.room_kick(room, hospital.bot), nio.RoomKickError)
     assert isinstance(await ann.client.room_ban(room, hospital.user_id(ward.people[1])), nio.RoomBanError)
+
+
+async def test_whom_the_homeserver_lets_in_is_given_no_key_and_is_put_out_again(
+    hospital: Hospital, shift: Shift, ward: Ward
+) -> None:
+    ann, intruder = await shift.nio(ward.people[0]), await shift.nio("stranger")
+    await ann.entrusted()
+    room = await room_of(ann)
+    for number in range(3):
+        await as_the_bot(hospital, "POST", f"/rooms/{room}/invite", {"user_id": intruder.user_id})
+        await intruder.wait_for(lambda: room in intruder.rooms)
+        await hospital.text(f"not for strangers {number}", to=ward.number)
+        await ann.message(f"not for strangers {number}")
+        await intruder.wait_for(lambda: room not in intruder.rooms)
+    assert room not in intruder.rooms_with_keys
 
 
 @pytest.mark.parametrize("relation", ["m.replace", "m.in_reply_to"])
