@@ -456,4 +456,6 @@ async def _health(house: House, pulse: Pulse) -> Health:
             parts["outbox"] = f"{await outbox.depth(connection)} waiting"
     except StoreUnavailableError:
         return Health(ready=False, parts={**parts, "database": "away"})
+    if parts.get("watch") == StoreUnavailableError.__name__:
+        return Health(ready=False, parts={**parts, "database": "takes no writes"})
     return Health(ready=True, parts=parts)

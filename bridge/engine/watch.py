@@ -48,7 +48,8 @@ class Watch:
         self._up = Gauge("nightbell_homeserver_up", "1 while the homeserver answers", registry=registry)
 
     async def step(self) -> float | None:
-        """Count, and notice when the homeserver goes and comes."""
+        """Count, and notice when the homeserver goes and comes. Raises StoreUnavailableError if no write is taken."""
+        await self._database.beat(self._now())
         async with self._database.read() as connection:
             waiting = await outbox.depth(connection)
             self._pages.set(await pages.count_waiting(connection))

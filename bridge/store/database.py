@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from bridge.model.errors import NightbellError, StoreUnavailableError
 from bridge.store.migrations import HEAD
+from bridge.store.tables import heartbeat
 
 BUSY_TIMEOUT_SECONDS = 10
 READ_ONLY = "nightbell_read_only"
@@ -48,6 +50,7 @@ class Database:
         self.is_sqlite = url.startswith("sqlite")
         self.engine = _create_engine(url)
         self._turn = asyncio.Lock()
+        self._writing: asyncio.Task[Any] | None = None
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -57,8 +60,14 @@ class Database:
                 async with self.engine.begin() as connection:
                     yield connection
                 return
+            if self._writing is asyncio.current_task():
+                raise RuntimeError("a transaction within a transaction would wait for itself")
             async with self._turn, self.engine.begin() as connection:
-                yield connection
+                self._writing = asyncio.current_task()
+                try:
+                    yield connection
+                finally:
+                    self._writing = None
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -95,6 +104,12 @@ class Database:
                     await plain.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
                 else:
                     await plain.exec_driver_sql("VACUUM data_key, day_key, intake, outbox, inbound")
+
+    async def beat(self, now: datetime) -> None:
+        """Write something small: a database that can be read may still be full, or read-only."""
+        async with self.write() as connection:
+            row = upsert(connection, heartbeat).values(id=1, at=now)
+            await connection.execute(row.on_conflict_do_update(index_elements=["id"], set_={"at": now}))
 
     async def close(self) -> None:
         """Give back every connection."""

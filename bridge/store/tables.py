@@ -118,6 +118,15 @@ ledger_checkpoint = Table(
     Column("signature", LargeBinary, nullable=False),
 )
 
+# --- whether writes are taken; see Database.beat ---
+
+heartbeat = Table(
+    "heartbeat",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Instant, nullable=False),
+)
+
 # --- from the call center ---
 
 intake = Table(

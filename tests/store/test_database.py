@@ -69,6 +69,21 @@ async def test_a_writer_that_is_cancelled_lets_the_next_one_write(database: Data
     assert await count(database) == 1
 
 
+async def test_a_transaction_within_a_transaction_fails_instead_of_waiting_for_itself(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'nightbell.db'}")
+    await database.migrate()
+
+    async def nest() -> None:
+        async with database.write():
+            await write(database)
+
+    with pytest.raises(RuntimeError, match="wait for itself"):
+        await nest()
+    await write(database)
+    assert await count(database) == 1
+    await database.close()
+
+
 async def test_a_fault_of_ours_is_not_taken_for_the_database_being_away(database: Database) -> None:
     await write(database, "D")
     with pytest.raises(IntegrityError):
