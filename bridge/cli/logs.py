@@ -7,10 +7,12 @@ ours, since a library's message may repeat the value that it failed on.
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -23,8 +25,22 @@ TALKATIVE = ("mau", "aiosqlite", "asyncio", "sqlalchemy", "alembic", "aiohttp", 
 log = structlog.get_logger(__name__)
 
 
+class _StandardError(io.TextIOBase):
+    """Where the log goes. Its disk may be full or its reader gone: what can't be logged must not cost a page."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
 def configure_logging(level: str, format_: str) -> None:
     """Send every log line to standard error."""
+    stream: Any = _StandardError()
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -38,10 +54,10 @@ def configure_logging(level: str, format_: str) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level.upper()),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
