@@ -59,7 +59,7 @@ from bridge.store import leavers, ledger, outbox
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
-from bridge.store.outbox import Entry
+from bridge.store.outbox import Entry, Purpose
 from bridge.store.progress import progress_of
 from bridge.vault import Vault, parse_operator_key
 
@@ -294,7 +294,7 @@ async def _run_loops(
             matrix.courier,
             now=now,
             rooms_at_once=ROOMS_AT_ONCE,
-            report=partial(_report, house, now, decided),
+            report=partial(_report, house=house, inbox=inbox, now=now, decided=decided),
             wake=bells.deliver.ring,
         )
         readers_changed = partial(_readers_changed, delivery, bells)
@@ -394,14 +394,26 @@ async def _channel_state(  # noqa: PLR0917 - the last two are the channel's
         wake()
 
 
-async def _report(house: House, now: Clock, decided: Callable[[], None], entry: Entry, reason: str) -> None:
-    """Tell the operations room of a message that can't be delivered."""
+async def _report(
+    entry: Entry,
+    reason: str,
+    lost: bool,  # noqa: FBT001 - see Delivery
+    *,
+    house: House,
+    inbox: IntakeStore,
+    now: Clock,
+    decided: Callable[[], None],
+) -> None:
+    """Tell the operations room of a message that can't be delivered; of a page that is lost, what it said."""
     if entry.destination == OPERATIONS:
         log.error("operations_room_unreachable", reason=reason)
         return
+    text = f"⚠️ {entry.destination}: a message could not be delivered ({reason})"
     async with house.database.write() as connection:
-        text = f"⚠️ {entry.destination}: a message could not be delivered ({reason})"
-        await operations.tell(connection, house.keys, text, now(), page=entry.page)
+        if lost and entry.purpose is Purpose.PAGE and entry.page is not None:
+            await operations.tell_of_page(connection, inbox, entry.page, f"{text}. Please pass it on:", now())
+        else:
+            await operations.tell(connection, house.keys, text, now(), page=entry.page)
     decided()
 
 

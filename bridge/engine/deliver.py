@@ -54,7 +54,7 @@ class Delivery:
         *,
         now: Callable[[], datetime],
         rooms_at_once: int,
-        report: Callable[[Entry, str], Awaitable[None]],
+        report: Callable[[Entry, str, bool], Awaitable[None]],
         wake: Callable[[], None],
     ) -> None:
         self._database = database
@@ -203,7 +203,7 @@ class Delivery:
             if entry.page is not None:
                 await pages.hurry(connection, entry.page, self._now())
         if entry.error != reason:
-            await self._report(entry, reason)
+            await self._report(entry, reason, False)  # noqa: FBT003 - not lost
 
     async def _postpone(
         self, connection: AsyncConnection, entry: Entry, pause: timedelta, reason: str
@@ -221,7 +221,7 @@ class Delivery:
             given_up = Record(Action.NOT_SENT, page=entry.page, objects=objects, outcome=reason)
             await ledger.append(connection, [given_up], self._now())
         if not entry.related:  # what it is about is known to be lost already
-            await self._report(entry, reason)
+            await self._report(entry, reason, True)  # noqa: FBT003 - lost
 
 
 def _sent(record: _Record) -> Record:

@@ -10,7 +10,7 @@ import structlog
 from bridge.engine import operations
 from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.model.doors import OPERATIONS, Courier, Destination
-from bridge.model.errors import EncryptionUnavailableError
+from bridge.model.errors import EncryptionUnavailableError, HomeserverError
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 
@@ -42,7 +42,8 @@ class Readiness:
         self._told: set[Destination] = set()
 
     async def step(self) -> float | None:
-        """Look at every room once. Raises HomeserverError; the rooms done until then stay done."""
+        """Look at every room once. Raises HomeserverError; a room that is refused keeps no other from being made."""
+        refused: HomeserverError | None = None
         roster = self._rulebook().config.roster
         named = (Destination(room=name) for name in roster.rooms)
         for destination in [OPERATIONS, *(Destination(role) for role in roster.roles), *named]:
@@ -51,9 +52,15 @@ class Readiness:
                 await self._courier.prepare(room)
             except EncryptionUnavailableError as error:
                 await self._note(destination, str(error))
+            except HomeserverError as error:
+                if error.retry:
+                    raise
+                refused = error
             else:
                 self._unreadable.pop(destination, None)
                 self._told.discard(destination)
+        if refused is not None:
+            raise refused
         return GRACE.total_seconds() if self._unreadable.keys() - self._told else None
 
     async def _note(self, destination: Destination, reason: str) -> None:

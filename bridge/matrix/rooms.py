@@ -65,8 +65,9 @@ class Rooms:
         return self._planned.get(room, frozenset())
 
     def forget_members(self) -> None:
-        """Memberships have changed: compare every room's with its plan before its next use."""
+        """Memberships have changed, ours too: compare every room's with its plan before its next use."""
         self._fitted.clear()
+        self._rooms = None
 
     async def ensure(self, plan: RoomPlan) -> RoomId:
         """The room of a plan, with the plan's members invited and everybody else removed. Raises HomeserverError."""

@@ -81,7 +81,7 @@ class Sync:
                 # The first answer of a new device is the past; people's words in it were said to nobody.
                 if since:
                     words |= await self._keep_words(connection, RoomId(room), filled[room])
-            await self._leave_rooms(connection, answer)
+            members |= await _lose_rooms(connection, answer)
             await matrix_inbox.set_position(connection, self._homeserver.device, answer["next_batch"])
         self._caught_up = True
         newly = frozenset(
@@ -102,10 +102,6 @@ class Sync:
             elif event.get("content"):
                 words.append(event)
         return await matrix_inbox.keep_events(connection, room, words, self._now()) > 0
-
-    async def _leave_rooms(self, connection: AsyncConnection, answer: Mapping[str, Any]) -> None:
-        for room in answer.get("rooms", {}).get("leave", {}):
-            await matrix_inbox.set_member(connection, RoomId(room), self._homeserver.bot, "leave")
 
     async def _timeline(
         self, room: str, timeline: Mapping[str, Any], since: str | None
@@ -153,6 +149,15 @@ async def _keep_states(
         elif event["type"] in STATE and event.get("state_key") == "":
             await matrix_inbox.set_state(connection, room, event["type"], event["content"])
     return members
+
+
+async def _lose_rooms(connection: AsyncConnection, answer: Mapping[str, Any]) -> bool:
+    """Forget the rooms that the bot was put out of, as an administrator of the homeserver can; others are made."""
+    lost = answer.get("rooms", {}).get("leave", {})
+    for room in lost:
+        log.warning("room_lost", room=room)
+        await matrix_inbox.lose_room(connection, RoomId(room))
+    return bool(lost)
 
 
 async def _confirm(connection: AsyncConnection, event: Mapping[str, Any]) -> None:

@@ -208,6 +208,12 @@ async def set_room(connection: AsyncConnection, destination: str, room_id: RoomI
     )
 
 
+async def lose_room(connection: AsyncConnection, room_id: RoomId) -> None:
+    """A room that is no destination's any more."""
+    await connection.execute(delete(room).where(room.c.room_id == room_id))
+    await connection.execute(delete(member).where(member.c.room_id == room_id))
+
+
 def _about(content: Any) -> str | None:
     """The event that a message answers, so that it can go away with it. Relations are never encrypted."""
     relation = content.get("m.relates_to")

@@ -83,7 +83,7 @@ class Post:
             drafts = [Draft(to, Purpose.NOTICE, Phi(text.encode()), key) for text in texts]
             await outbox.put(connection, drafts, NOW)
 
-    async def _report(self, entry: Entry, reason: str) -> None:
+    async def _report(self, entry: Entry, reason: str, _lost: bool) -> None:  # noqa: FBT001
         self.reported.append((entry.destination, reason))
 
     async def deliver(self, *, rounds: int = 1) -> None:

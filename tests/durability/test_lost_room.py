@@ -1,0 +1,69 @@
+"""A room that an administrator of the homeserver takes away is made anew, and no page goes with it."""
+
+from __future__ import annotations
+
+import aiohttp
+
+from testbed.clinician import Clinician
+from testbed.hospital import Hospital
+from testbed.proxy import Passed, Proxy, Refusal
+from testbed.shift import Shift
+from tests.durability.bursts import Burst, quiet
+from tests.durability.conftest import BRAIN, HEART
+
+
+async def take_away(hospital: Hospital, room: str) -> None:
+    """What `delete room` of Synapse's admin API does, and waiting for it."""
+    await hospital.synapse.register_user("root", "root-password", admin=True)
+    async with aiohttp.ClientSession(hospital.synapse.base_url) as session:
+        login = {
+            "type": "m.login.password",
+            "identifier": {"type": "m.id.user", "user": "root"},
+            "password": "root-password",
+        }
+        async with session.post("/_matrix/client/v3/login", json=login) as response:
+            token = (await response.json())["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        url = f"/_synapse/admin/v1/rooms/{room}"
+        async with session.delete(url, json={"purge": False}, headers=headers) as response:
+            response.raise_for_status()
+
+
+def seen(clinician: Clinician, text: str) -> list[str]:
+    return [message.room_id for message in clinician.messages if text in message.body]
+
+
+async def test_a_room_that_is_taken_away_is_made_anew_for_the_next_page(
+    hospital: Hospital, shift: Shift
+) -> None:
+    singh = await shift.nio("singh")
+    before, after = (Burst(hospital, singh, 1, BRAIN.number) for _ in range(2))
+    await before.send()
+    await before.arrive()
+    old = singh.rooms
+    await take_away(hospital, seen(singh, before.mark)[0])
+    await singh.wait_for(lambda: singh.rooms < old, 60)
+    await after.send()
+    await after.arrive()
+    assert seen(singh, after.mark) != seen(singh, before.mark)
+
+
+async def test_a_page_that_its_room_refuses_is_shown_to_operations_with_its_words(
+    hospital: Hospital, shift: Shift, proxy: Proxy
+) -> None:
+    operator, okafor = await shift.nio("operator"), await shift.nio("okafor")
+    burst = Burst(hospital, okafor, 1, HEART.number)
+    refused: list[str] = []
+
+    async def refuse_the_first(request: Passed) -> Refusal | None:
+        if request.is_send and not refused:
+            refused.append(request.path)
+            return Refusal(403, "M_FORBIDDEN")
+        return None
+
+    proxy.before = refuse_the_first
+    await burst.send()
+    shown = await operator.message(burst.mark, 60)
+    assert "could not be delivered" in shown.body
+    await quiet(hospital)
+    assert seen(okafor, burst.mark) == []
