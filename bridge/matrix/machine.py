@@ -104,7 +104,12 @@ class Machine(OlmMachine):
             wanted[device.user_id][device.device_id] = device
         try:
             await self._create_outbound_sessions(dict(wanted))
-        except (MatrixRequestError, MatrixConnectionError, OSError, StoreUnavailableError):
+        except StoreUnavailableError:
+            # mautrix remembers a session before it stores it, and would never ask for that device's key again.
+            async with self._olm_lock:
+                self.crypto_store._olm_cache.clear()  # noqa: SLF001
+            raise
+        except (MatrixRequestError, MatrixConnectionError, OSError):
             raise
         except Exception:  # noqa: BLE001 - whatever a device has published
             # One device's key that is none, or is lacking, must not keep the others from theirs.
