@@ -241,7 +241,7 @@ def _related(content: Phi[bytes], purpose: Purpose, target: EventId) -> Phi[byte
     document: dict[str, Any] = json.loads(content.reveal())
     if purpose is Purpose.STATUS:
         document["m.relates_to"] = {"rel_type": "m.replace", "event_id": target}
-    elif purpose is Purpose.NOTE:
+    elif purpose in (Purpose.NOTE, Purpose.MEDIA):
         # Clients without threads show it as a reply (Matrix spec, 'Threading').
         fallback = {"is_falling_back": True, "m.in_reply_to": {"event_id": target}}
         document["m.relates_to"] = {"rel_type": "m.thread", "event_id": target, **fallback}

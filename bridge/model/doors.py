@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from bridge.model.attachment import Attachment
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import ChannelId, EventId, IntakeId, RoleId, RoomId, UserId
 from bridge.model.phi import Phi
@@ -32,6 +34,58 @@ class Inbox(Protocol):
 
         `reason` must hold nothing of the request.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a source gave: bytes, and their media type as far as it names one."""
+
+    content: Phi[bytes]
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSource:
+    """How a channel's attachments are fetched. Both raise `MediaError`.
+
+    `remove` deletes one at the source; None where they are to stay there. What is gone already is no error.
+    """
+
+    fetch: Callable[[Attachment], Awaitable[Fetched]]
+    remove: Callable[[Attachment], Awaitable[None]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Sound that every client plays: Ogg/Opus, mono.
+
+    `waveform` is its loudness from begin to end, each from 0 to 1024 (MSC1767).
+    """
+
+    content: Phi[bytes]
+    milliseconds: int
+    waveform: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedFile:
+    """A file as it is uploaded, and what opens it (Matrix spec, 'Sending encrypted attachments'), without a URL."""
+
+    ciphertext: bytes
+    opening: Phi[bytes]  # JSON
+
+
+class MediaRepository(Protocol):
+    """What Matrix offers for files. What talks to the homeserver raises HomeserverError."""
+
+    def encrypt_file(self, content: Phi[bytes]) -> EncryptedFile:
+        """Encrypt a file under a fresh key. It may take long: not for the loop."""
+
+    async def reserve_file(self) -> str:
+        """A new address, mxc://..., under which nothing is uploaded yet."""
+
+    async def upload_file(self, mxc: str, ciphertext: bytes) -> bool:
+        """Upload, once only, whatever happened before. False if the address is not valid any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ NightbellError
 ├── StoreUnavailableError  the database did not make something durable
 ├── HomeserverError        bridge.matrix: the homeserver is away or refuses
 ├── EncryptionUnavailableError   bridge.matrix: a message cannot be encrypted to anybody who should read it
-└── UnreadableError        bridge.matrix: what a person wrote could not be decrypted (yet)
+├── UnreadableError        bridge.matrix: what a person wrote could not be decrypted (yet)
+└── MediaError             a recording, picture or file could not be fetched or converted
 """
 
 
@@ -38,3 +39,11 @@ class EncryptionUnavailableError(NightbellError):
 
 class UnreadableError(NightbellError):
     """A message from a room could not be decrypted: its key has not come, or never will."""
+
+
+class MediaError(NightbellError):
+    """A recording, picture or file could not be fetched or converted. `retry` says whether trying again can help."""
+
+    def __init__(self, message: str, *, retry: bool) -> None:
+        super().__init__(message)
+        self.retry = retry

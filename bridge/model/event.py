@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from bridge.model.attachment import Attachment
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, protect_optional, reveal_optional
 from bridge.model.priority import Priority
@@ -30,7 +31,8 @@ class IntakeEvent:
 
     `key` is the source's own id of the event and makes it idempotent within its channel. Numbers are E.164
     where they could be parsed, else as the source wrote them. `recipient` is a role or pager address that the
-    source itself names (WCTP recipientID, a mail address, the `recipient` of a webhook).
+    source itself names (WCTP recipientID, a mail address, the `recipient` of a webhook). `attachments` are kept
+    beside the event: one that is read back has none.
     """
 
     channel: ChannelId
@@ -46,6 +48,7 @@ class IntakeEvent:
     priority: Priority | None = None
     occurred_at: datetime | None = None
     attributes: Mapping[str, Phi[str]] = field(default_factory=dict)
+    attachments: tuple[Attachment, ...] = ()
 
     def seal_form(self) -> Phi[bytes]:
         """The form in which the vault keeps the event."""

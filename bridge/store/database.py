@@ -103,7 +103,9 @@ class Database:
                 if self.is_sqlite:
                     await plain.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
                 else:
-                    await plain.exec_driver_sql("VACUUM data_key, day_key, intake, outbox, inbound")
+                    await plain.exec_driver_sql(
+                        "VACUUM data_key, day_key, intake, attachment, outbox, inbound"
+                    )
 
     async def beat(self, now: datetime) -> None:
         """Write something small: a database that can be read may still be full, or read-only."""

@@ -13,11 +13,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.ledger import Action, Record
+from bridge.model.attachment import MOST, Attachment
 from bridge.model.doors import Receipt
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
-from bridge.store import ledger
+from bridge.store import attachments, ledger
 from bridge.store.database import Database
 from bridge.store.group_commit import GroupCommit
 from bridge.store.keys import INTAKE_CLASS, KeyRing
@@ -59,6 +60,7 @@ class _Wanted:
     kind: str | None = None
     reason: str | None = None
     caller: bytes | None = None
+    attachments: tuple[Attachment, ...] = ()
 
 
 class IntakeStore:
@@ -77,7 +79,14 @@ class IntakeStore:
         """Commit an event, once for each (channel, key). Raises StoreUnavailableError if it was not committed."""
         mac = self._keys.lookup(f"intake {event.channel}", event.key)
         caller = self._keys.lookup(CALLER, event.caller) if event.caller else None
-        wanted = _Wanted(event.channel, mac, event.seal_form(), kind=event.kind.value, caller=caller)
+        wanted = _Wanted(
+            event.channel,
+            mac,
+            event.seal_form(),
+            kind=event.kind.value,
+            caller=caller,
+            attachments=event.attachments[:MOST],
+        )
         return await self._commits.add(wanted)
 
     async def keep_unreadable(self, channel: ChannelId, raw: Phi[bytes], reason: str) -> Receipt:
@@ -112,6 +121,10 @@ class IntakeStore:
                 keys = await self._keys.new_data_keys(connection, INTAKE_CLASS, now, len(fresh))
                 rows = [_row(wanted, key, now) for wanted, key in zip(fresh.values(), keys, strict=True)]
                 await connection.execute(insert(intake), rows)
+                for row, wanted, key in zip(rows, fresh.values(), keys, strict=True):
+                    await attachments.put(
+                        connection, IntakeId(row["id"]), key, wanted.attachments, now, channel=wanted.channel
+                    )
                 await ledger.append(connection, [_received(row) for row in rows], now)
         made = {(row["channel"], row["key_mac"]): row["id"] for row in rows}
         receipts = []

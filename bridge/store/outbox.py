@@ -38,13 +38,14 @@ class Purpose(StrEnum):
     NUDGE = "nudge"  # a further notification of the same page
     SEED = "seed"  # a reaction for a thumb to tap
     NOTE = "note"  # a line of the page's history, in its thread
+    MEDIA = "media"  # a recording, picture or file of the page, in its thread
     ANSWER = "answer"  # the answer to something a person wrote
     NOTICE = "notice"  # a line for the operations room
 
     @property
     def lane(self) -> int:
         """0 goes first: a page is worth more than a button or a line of history, which wait for it."""
-        return 1 if self in (Purpose.SEED, Purpose.NOTE) else 0
+        return 1 if self in (Purpose.SEED, Purpose.NOTE, Purpose.MEDIA) else 0
 
 
 @dataclass(frozen=True, slots=True)

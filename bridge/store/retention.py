@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.model.ids import EventId, IntakeId, PageId, RetentionClassId, RoleId, RoomId
 from bridge.model.page import PageState
 from bridge.policy.retention import Life
+from bridge.store import attachments
 from bridge.store.database import upsert
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import WAITING as UNSENT
@@ -295,6 +296,7 @@ async def destroy_intakes(
     await connection.execute(
         update(intake).where(intake.c.id.in_(events)).values(state="destroyed", sealed=b"")
     )
+    await attachments.destroy(connection, events)
     return await keys.destroy(connection, [row.data_key for row in rows], now.date().isoformat())
 
 

@@ -160,6 +160,31 @@ Index(
     postgresql_where=intake.c.state == "todo",
 )
 
+# What belongs to an event and is no text: `todo` (to be fetched and made playable), `encrypted` (as it will be
+# uploaded), `uploaded`, `failed`, or `destroyed`. `mxc` is its address at the homeserver, there before the upload.
+attachment = Table(
+    "attachment",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("intake", Text, ForeignKey("intake.id"), nullable=False, index=True),
+    Column("channel", Text, nullable=False),
+    Column("sealed", LargeBinary),  # where it is, or it itself
+    Column("sealed_message", LargeBinary),  # what a room is told of it, the file's key among it
+    Column("file", LargeBinary),  # ciphertext, until it is uploaded
+    Column("mxc", Text),
+    Column("state", Text, nullable=False),
+    Column("at_source", Text),  # "todo" if it is to be deleted there, once it is in the rooms; then "gone"
+    Column("attempts", Integer, nullable=False),
+    Column("not_before", Instant, nullable=False),
+    Column("error", Text),
+)
+_unready = attachment.c.state.in_(["todo", "encrypted"])
+Index("ix_attachment_todo", attachment.c.not_before, sqlite_where=_unready, postgresql_where=_unready)
+_shown = attachment.c.state == "uploaded"
+Index("ix_attachment_uploaded", attachment.c.id, sqlite_where=_shown, postgresql_where=_shown)
+_to_delete = attachment.c.at_source == "todo"
+Index("ix_attachment_at_source", attachment.c.id, sqlite_where=_to_delete, postgresql_where=_to_delete)
+
 # --- pages and their clocks ---
 
 page = Table(

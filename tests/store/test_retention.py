@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 
+from bridge.model.attachment import Attachment
 from bridge.model.decision import Decision, Move
 from bridge.model.doors import Destination
 from bridge.model.event import EventKind, IntakeEvent
@@ -45,9 +47,11 @@ def event(key: str = "1") -> IntakeEvent:
     return IntakeEvent(ChannelId("sms"), Phi(key), EventKind.TEXT, Phi("Bed 12"), caller=Phi("+15550007001"))
 
 
-async def open_page(database: Database, keys: KeyRing, inbox: IntakeStore, key: str = "1") -> Life:
+async def open_page(
+    database: Database, keys: KeyRing, inbox: IntakeStore, key: str = "1", *attachments: Attachment
+) -> Life:
     """A page with a message that was sent."""
-    receipt = await inbox.accept(event(key))
+    receipt = await inbox.accept(replace(event(key), attachments=attachments))
     decision = Decision(
         RuleId("r"), HEART, Priority.URGENT, LadderId("l"), TemplateId("t"), STANDARD, (), "hash"
     )

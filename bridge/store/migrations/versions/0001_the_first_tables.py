@@ -333,6 +333,47 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lasting_key")),
     )
     op.create_table(
+        "attachment",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("intake", sa.Text(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("sealed_message", sa.LargeBinary(), nullable=True),
+        sa.Column("file", sa.LargeBinary(), nullable=True),
+        sa.Column("mxc", sa.Text(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("at_source", sa.Text(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("not_before", sa.BigInteger(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["intake"], ["intake.id"], name=op.f("fk_attachment_intake")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_attachment")),
+    )
+    with op.batch_alter_table("attachment", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_attachment_at_source",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("at_source = 'todo'"),
+            postgresql_where=sa.text("at_source = 'todo'"),
+        )
+        batch_op.create_index(batch_op.f("ix_attachment_intake"), ["intake"], unique=False)
+        batch_op.create_index(
+            "ix_attachment_todo",
+            ["not_before"],
+            unique=False,
+            sqlite_where=sa.text("state IN ('todo', 'encrypted')"),
+            postgresql_where=sa.text("state IN ('todo', 'encrypted')"),
+        )
+        batch_op.create_index(
+            "ix_attachment_uploaded",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("state = 'uploaded'"),
+            postgresql_where=sa.text("state = 'uploaded'"),
+        )
+
+    op.create_table(
         "page",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("intake", sa.Text(), nullable=False),
@@ -467,6 +508,7 @@ def downgrade() -> None:
 
     op.drop_table("outbox")
     op.drop_table("data_key")
+    op.drop_table("attachment")
     with op.batch_alter_table("page", schema=None) as batch_op:
         batch_op.drop_index("ix_page_role_state")
         batch_op.drop_index("ix_page_destroyed")

@@ -1,0 +1,303 @@
+"""Recordings, pictures and files of events: fetched, encrypted, uploaded, then shown in the rooms of their pages."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Row, Select, and_, exists, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.model.attachment import Attachment
+from bridge.model.doors import Destination
+from bridge.model.ids import ChannelId, IntakeId, OutboxId, PageId
+from bridge.model.phi import Phi
+from bridge.store.keys import KeyRing
+from bridge.store.outbox import Purpose
+from bridge.store.tables import attachment, data_key, day_key, intake, outbox, page
+from bridge.vault import Key, VaultError
+
+_media = outbox.alias("media")
+_its_page = or_(page.c.intake == intake.c.id, page.c.id == intake.c.page)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One that is not uploaded yet. `file` and `mxc` are there once it is encrypted, and has an address."""
+
+    id: str
+    intake: IntakeId
+    channel: ChannelId
+    key: Key
+    attachment: Attachment | None
+    file: bytes | None
+    mxc: str | None
+    attempts: int
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page's message stands, in the thread of which its attachments belong."""
+
+    page: PageId
+    destination: Destination
+    message: str  # its transaction
+    urgency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unposted:
+    """One that is uploaded, and has not been put into a thread yet. `content` is what the room is told of it."""
+
+    id: str
+    place: Place
+    mxc: str
+    key: Key
+    content: Phi[bytes]
+
+    @property
+    def transaction(self) -> str:
+        """The same each time, so that it is sent once."""
+        return f"{self.place.message}-{self.id}"
+
+
+async def put(
+    connection: AsyncConnection,
+    intake_id: IntakeId,
+    key: Key,
+    found: Sequence[Attachment],
+    now: datetime,
+    *,
+    channel: ChannelId,
+) -> None:
+    """Keep an event's attachments, or where they are, under the event's key."""
+    rows = []
+    for each in found:
+        name = uuid4().hex
+        rows.append(
+            {
+                "id": name,
+                "intake": intake_id,
+                "channel": channel,
+                "sealed": key.seal(each.seal_form(), f"attachment {name}"),
+                "state": "todo",
+                "attempts": 0,
+                "not_before": now,
+            }
+        )
+    if rows:
+        await connection.execute(insert(attachment), rows)
+
+
+async def waiting(
+    connection: AsyncConnection, keys: KeyRing, now: datetime, *, but: Collection[str], limit: int
+) -> list[Waiting]:
+    """Those of routed events that are due."""
+    query = (
+        _with_keys()
+        .where(
+            attachment.c.state.in_(["todo", "encrypted"]),
+            attachment.c.not_before <= now,
+            attachment.c.id.not_in(but),
+            exists().where(_its_page),
+        )
+        .order_by(attachment.c.not_before)
+        .limit(limit)
+    )
+    found = []
+    for row in (await connection.execute(query)).all():
+        key = _key(row, keys)
+        opened = None
+        with suppress(VaultError):
+            if row.sealed is not None:
+                opened = Attachment.from_seal_form(key.open(row.sealed, f"attachment {row.id}"))
+        found.append(
+            Waiting(
+                id=row.id,
+                intake=IntakeId(row.intake),
+                channel=ChannelId(row.channel),
+                key=key,
+                attachment=opened,
+                file=row.file,
+                mxc=row.mxc,
+                attempts=row.attempts,
+                received_at=row.received_at,
+            )
+        )
+    return found
+
+
+async def keep_file(
+    connection: AsyncConnection, one: Waiting, content: Phi[bytes], file: bytes, *, remove: bool
+) -> None:
+    """Keep the ciphertext that will be uploaded, and what a room will be told of it."""
+    fetched = one.attachment is not None and one.attachment.place is not None
+    values: dict[str, Any] = {
+        "state": "encrypted",
+        "sealed_message": one.key.seal(content, f"message of {one.id}"),
+        "file": file,
+        "at_source": "todo" if remove and fetched else None,
+        "attempts": 0,
+    }
+    if not (remove and fetched):
+        values["sealed"] = None
+    await _change(connection, one.id, "todo", values)
+
+
+async def keep_address(connection: AsyncConnection, one: Waiting, mxc: str | None) -> None:
+    """Keep the address before anything is uploaded there, so that what is uploaded can always be deleted."""
+    await _change(connection, one.id, "encrypted", {"mxc": mxc})
+
+
+async def mark_uploaded(connection: AsyncConnection, one: Waiting) -> None:
+    """The homeserver has it."""
+    await _change(connection, one.id, "encrypted", {"state": "uploaded", "file": None, "error": None})
+
+
+async def postpone(connection: AsyncConnection, one: Waiting, until: datetime, error: str) -> None:
+    """Try again later."""
+    values = {"attempts": attachment.c.attempts + 1, "not_before": until, "error": error}
+    await connection.execute(update(attachment).where(attachment.c.id == one.id).values(values))
+
+
+async def mark_failed(connection: AsyncConnection, one: Waiting, error: str) -> None:
+    """It can't be had, for a reason that holds no PHI."""
+    values = {"state": "failed", "error": error, "sealed": None, "file": None}
+    await connection.execute(
+        update(attachment).where(attachment.c.id == one.id, attachment.c.state != "destroyed").values(values)
+    )
+
+
+async def places(connection: AsyncConnection, intake_id: IntakeId) -> list[Place]:
+    """Where the pages of an event are shown."""
+    query = (
+        select(outbox.c.page, outbox.c.destination, outbox.c.txn_id, outbox.c.urgency)
+        .join(page, page.c.id == outbox.c.page)
+        .join(intake, _its_page)
+        .where(intake.c.id == intake_id, outbox.c.purpose == Purpose.PAGE.value)
+    )
+    return [_place(row) for row in (await connection.execute(query)).all()]
+
+
+async def unposted(connection: AsyncConnection, keys: KeyRing, after: OutboxId) -> list[Unposted]:
+    """What is uploaded and missing in a thread of a page, of those whose message was decided later than `after`."""
+    query = (
+        _with_keys(outbox.c.page, outbox.c.destination, outbox.c.txn_id, outbox.c.urgency)
+        .join(page, _its_page)
+        .join(outbox, and_(outbox.c.page == page.c.id, outbox.c.purpose == Purpose.PAGE.value))
+        .where(
+            attachment.c.state == "uploaded",
+            page.c.destroyed_at.is_(None),
+            outbox.c.id > after,
+            ~exists().where(_media.c.txn_id == outbox.c.txn_id + "-" + attachment.c.id),
+        )
+    )
+    found = []
+    for row in (await connection.execute(query)).all():
+        with suppress(VaultError):  # a row that was changed must not keep others back
+            key = _key(row, keys)
+            content = key.open(row.sealed_message, f"message of {row.id}")
+            found.append(Unposted(row.id, _place(row), row.mxc, key, content))
+    return found
+
+
+async def to_remove(connection: AsyncConnection, keys: KeyRing, now: datetime, limit: int) -> list[Waiting]:
+    """Those that are to be deleted at their source, and have been sent to every room they belong in."""
+    mine = _media.c.txn_id == outbox.c.txn_id + "-" + attachment.c.id
+    unsent = (
+        select(outbox.c.id)
+        .join(page, page.c.id == outbox.c.page)
+        .where(
+            _its_page,
+            page.c.destroyed_at.is_(None),
+            outbox.c.purpose == Purpose.PAGE.value,
+            ~exists().where(mine, _media.c.state == "sent"),
+        )
+    )
+    query = (
+        _with_keys()
+        .where(
+            attachment.c.state == "uploaded",
+            attachment.c.at_source == "todo",
+            attachment.c.not_before <= now,
+            exists().where(_its_page, outbox.c.page == page.c.id, outbox.c.purpose == Purpose.MEDIA.value),
+            ~unsent.correlate(attachment, intake).exists(),
+        )
+        .limit(limit)
+    )
+    found = []
+    for row in (await connection.execute(query)).all():
+        key = _key(row, keys)
+        found.append(
+            Waiting(
+                id=row.id,
+                intake=IntakeId(row.intake),
+                channel=ChannelId(row.channel),
+                key=key,
+                attachment=Attachment.from_seal_form(key.open(row.sealed, f"attachment {row.id}")),
+                file=None,
+                mxc=row.mxc,
+                attempts=row.attempts,
+                received_at=row.received_at,
+            )
+        )
+    return found
+
+
+async def mark_removed(connection: AsyncConnection, one: Waiting) -> None:
+    """Its source has it no more."""
+    values = {"at_source": "gone", "sealed": None, "error": None}
+    await connection.execute(update(attachment).where(attachment.c.id == one.id).values(values))
+
+
+async def addresses_of(connection: AsyncConnection, pages: Sequence[PageId]) -> dict[str, PageId]:
+    """What these pages' attachments are at the homeserver, uploaded or about to be: mxc://... and the page."""
+    query = (
+        select(attachment.c.mxc, page.c.id)
+        .join(intake, intake.c.id == attachment.c.intake)
+        .join(page, _its_page)
+        .where(page.c.id.in_(pages), attachment.c.mxc.is_not(None))
+    )
+    return {row.mxc: PageId(row.id) for row in (await connection.execute(query)).all()}
+
+
+async def destroy(connection: AsyncConnection, intakes: Sequence[str]) -> None:
+    """Their content and keys go. What was uploaded keeps its address here, to be deleted by it."""
+    values = {"state": "destroyed", "sealed": None, "sealed_message": None, "file": None, "at_source": None}
+    await connection.execute(update(attachment).where(attachment.c.intake.in_(intakes)).values(values))
+
+
+async def _change(connection: AsyncConnection, name: str, state: str, values: dict[str, Any]) -> None:
+    """Only from this state: it may have been destroyed in the meantime."""
+    statement = update(attachment).where(attachment.c.id == name, attachment.c.state == state)
+    await connection.execute(statement.values(values))
+
+
+def _with_keys(*more: Any) -> Select[Any]:
+    return (
+        select(
+            attachment,
+            intake.c.data_key,
+            intake.c.received_at,
+            data_key.c.wrapped,
+            day_key.c.id.label("day_id"),
+            day_key.c.wrapped.label("day_wrapped"),
+            *more,
+        )
+        .join(intake, intake.c.id == attachment.c.intake)
+        .join(data_key, data_key.c.id == intake.c.data_key)
+        .join(day_key, day_key.c.id == data_key.c.day_key)
+    )
+
+
+def _key(row: Row[Any], keys: KeyRing) -> Key:
+    return keys.open_data_key(row.data_key, row.wrapped, row.day_id, row.day_wrapped)
+
+
+def _place(row: Any) -> Place:
+    return Place(PageId(row.page), Destination.parse(row.destination), row.txn_id, row.urgency)
