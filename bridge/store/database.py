@@ -131,8 +131,20 @@ def _unavailable(what: str) -> Iterator[None]:
     except FAULTS_OF_OURS:
         raise
     except FAULTS as error:
-        message = f"the database {what} ({type(error).__name__}); check its disk and that it runs"
+        code = _code(error)
+        if (
+            code == "SQLITE_ERROR"
+        ):  # such as a table that is not there: PostgreSQL's driver tells it apart by type
+            raise
+        message = f"the database {what} ({code or type(error).__name__}); check its disk and that it runs"
         raise StoreUnavailableError(message) from None
+
+
+def _code(error: BaseException) -> str | None:
+    """SQLite's name of an error (such as SQLITE_FULL), or PostgreSQL's SQLSTATE."""
+    cause = getattr(error, "orig", None) or error
+    code: str | None = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
+    return code
 
 
 def _create_engine(url: str) -> AsyncEngine:

@@ -8,8 +8,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from bridge.model.errors import NightbellError, StoreUnavailableError
 from bridge.store.database import Database
@@ -196,3 +196,17 @@ async def test_moments_survive_to_the_microsecond_and_come_back_in_utc(database:
         kept = list(rows.scalars())
     assert kept == moments
     assert {moment.utcoffset() for moment in kept} == {timedelta(0)}
+
+
+async def test_a_statement_that_is_wrong_is_no_database_that_is_away(database: Database) -> None:
+    async with database.write() as connection:
+        await connection.execute(text("CREATE TABLE passing (id INTEGER)"))
+    with pytest.raises(DBAPIError, match="missing"):
+        async with database.read() as connection:
+            await connection.execute(text("SELECT missing FROM passing"))
+
+
+async def test_the_error_names_what_the_database_says(tmp_path: Path) -> None:
+    (tmp_path / "nightbell.db").write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreUnavailableError, match="SQLITE_NOTADB"):
+        await Database(f"sqlite:///{tmp_path / 'nightbell.db'}").migrate()
