@@ -20,6 +20,10 @@ RUN /opt/build/bin/hatchling build --target wheel \
 
 
 FROM python:3.11-slim-bookworm
+# What makes recordings playable.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ffmpeg \
+    && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 nightbell \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin nightbell \
     && install --directory --owner=10001 --group=10001 --mode=0700 /data /registration

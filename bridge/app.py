@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ import structlog
 from mautrix.api import Method
 from prometheus_client import CollectorRegistry
 
-from bridge import __version__
+from bridge import __version__, audio
 from bridge.channels import open_channel
 from bridge.channels.channel import Surroundings
 from bridge.channels.http import Health, build_application, build_metrics_application, serve
@@ -28,6 +28,7 @@ from bridge.engine.deliver import Delivery
 from bridge.engine.dispatch import Dispatch
 from bridge.engine.escalate import Escalation
 from bridge.engine.loop import Wake, run_loop
+from bridge.engine.media import Media
 from bridge.engine.notarise import Notary
 from bridge.engine.offboard import Offboarding
 from bridge.engine.pulse import Pulse
@@ -48,14 +49,15 @@ from bridge.matrix.erasing import MatrixEraser
 from bridge.matrix.homeserver import Homeserver, connect, path
 from bridge.matrix.machine import Machine, Rotation
 from bridge.matrix.registration import read_registration
+from bridge.matrix.repository import MatrixRepository
 from bridge.matrix.rooms import RoomPlan, Rooms
 from bridge.matrix.sync import Sync
-from bridge.model.doors import OPERATIONS, Destination
+from bridge.model.doors import OPERATIONS, Destination, MediaSource
 from bridge.model.errors import HomeserverError, StoreUnavailableError
 from bridge.model.ids import ChannelId, IntakeId, PersonId, UserId
 from bridge.model.progress import Progress
 from bridge.policy.schedule import room_members
-from bridge.store import leavers, ledger, outbox
+from bridge.store import attachments, leavers, ledger, outbox
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
@@ -208,8 +210,9 @@ async def run(config: Config, *, now: Clock = utc_now, ready: Callable[[int], No
         ready(port)
         watch = Watch(house.database, house.keys, pulse, registry, now=now, wake=bells.deliver.ring)
         listeners = [channel.serve for channel in channels if channel.serve is not None]
+        sources = {channel.id: channel.media for channel in channels if channel.media is not None}
         await _until_stopped(
-            _run_loops(house, bells, pulse, inbox, watch=watch, listeners=listeners, now=now)
+            _run_loops(house, bells, pulse, inbox, watch=watch, listeners=listeners, sources=sources, now=now)
         )
 
 
@@ -226,6 +229,7 @@ class Bells:
     shifts: Wake
     reload: Wake
     retain: Wake
+    media: Wake
 
     def __init__(self) -> None:
         for name in self.__slots__:
@@ -240,6 +244,7 @@ async def _run_loops(
     *,
     watch: Watch,
     listeners: Iterable[Callable[[], Coroutine[None, None, None]]],
+    sources: Mapping[ChannelId, MediaSource],
     now: Clock,
 ) -> None:
     database, keys = house.database, house.keys
@@ -257,6 +262,7 @@ async def _run_loops(
     def decided() -> None:
         bells.deliver.ring()
         bells.escalate.ring()
+        bells.media.ring()
 
     dispatch = Dispatch(database, keys, inbox, live, situation, now=now, wake=decided)
     escalation = Escalation(database, keys, inbox, live, situation, now=now, wake=bells.deliver.ring)
@@ -311,6 +317,17 @@ async def _run_loops(
         group.create_task(run_loop("offboard", Wake(), offboarding.step, pulse.beat))
         group.create_task(run_loop("shifts", bells.shifts, hand_overs.step, pulse.beat))
         group.create_task(run_loop("deliver", bells.deliver, partial(delivery.step, group), pulse.beat))
+        media = Media(
+            database,
+            keys,
+            sources,
+            MatrixRepository(house.homeserver),
+            audio.playable,
+            now=now,
+            decided=bells.deliver.ring,
+            wake=bells.media.ring,
+        )
+        group.create_task(run_loop("media", bells.media, partial(media.step, group), pulse.beat))
         log.info("bell_ready", bot=house.homeserver.bot, device=house.homeserver.device)
 
 
@@ -466,6 +483,7 @@ async def _health(house: House, pulse: Pulse) -> Health:
     try:
         async with house.database.read() as connection:
             parts["outbox"] = f"{await outbox.depth(connection)} waiting"
+            parts["attachments"] = f"{await attachments.depth(connection)} waiting"
     except StoreUnavailableError:
         return Health(ready=False, parts={**parts, "database": "away"})
     if parts.get("watch") == StoreUnavailableError.__name__:

@@ -113,6 +113,8 @@ def install_debian_packages(*, for_tests: bool) -> None:
     missing = []
     if find_spec("ensurepip") is None:
         missing.append("python3-venv")
+    if not Path("/usr/bin/ffmpeg").exists():
+        missing.append("ffmpeg")
     if for_tests:
         if not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
             missing.append("postgresql")

@@ -1,6 +1,7 @@
 """Element Web's crypto as a test client: matrix-js-sdk in a Node process of its own, driven over pipes."""
 
 import asyncio
+import base64
 import itertools
 import json
 from asyncio.subprocess import Process
@@ -47,6 +48,15 @@ class Event:
     @property
     def body(self) -> str:
         return str(self.content.get("body", ""))
+
+
+@dataclass(frozen=True)
+class File:
+    """A decrypted file, and what the homeserver says of the ciphertext."""
+
+    content: bytes
+    stored_as: str
+    named: str | None
 
 
 class Element(Listener):
@@ -146,6 +156,11 @@ class Element(Listener):
     async def create_room(self, *invited: str) -> str:
         """A private encrypted room; gives its id."""
         return str(await self._ask("create_room", invited=invited))
+
+    async def download(self, event_id: str) -> File:
+        """Fetch the file of a message, and decrypt it."""
+        found = await self._ask("download", event_id=event_id)
+        return File(base64.b64decode(found["content"]), found["stored_as"], found["named"])
 
     async def joined_rooms(self) -> set[str]:
         return set(await self._ask("joined_rooms"))

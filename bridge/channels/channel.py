@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from bridge.config.values import Section
-from bridge.model.doors import Inbox
+from bridge.model.doors import Inbox, MediaSource
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
 from bridge.model.progress import Progress
@@ -75,13 +75,15 @@ class Channel:
     """A configured source of events, ready to be served.
 
     `serve` is for a channel that is no HTTP: it listens, or connects, until it is cancelled. It raises only
-    what waiting will not mend, such as an address that can't be listened on.
+    what waiting will not mend, such as an address that can't be listened on. `media` is for a channel whose
+    events name recordings or pictures that are to be fetched.
     """
 
     id: ChannelId
     type: str
     routes: tuple[Route, ...] = ()
     serve: Callable[[], Coroutine[None, None, None]] | None = None
+    media: MediaSource | None = None
 
 
 async def _only_logged(channel: ChannelId, trouble: str | None) -> None:

@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, Select, and_, exists, insert, or_, select, update
+from sqlalchemy import Row, Select, and_, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.attachment import Attachment
 from bridge.model.doors import Destination
-from bridge.model.ids import ChannelId, IntakeId, OutboxId, PageId
+from bridge.model.ids import ChannelId, IntakeId, PageId
 from bridge.model.phi import Phi
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Purpose
@@ -184,8 +184,8 @@ async def places(connection: AsyncConnection, intake_id: IntakeId) -> list[Place
     return [_place(row) for row in (await connection.execute(query)).all()]
 
 
-async def unposted(connection: AsyncConnection, keys: KeyRing, after: OutboxId) -> list[Unposted]:
-    """What is uploaded and missing in a thread of a page, of those whose message was decided later than `after`."""
+async def unposted(connection: AsyncConnection, keys: KeyRing) -> list[Unposted]:
+    """What is uploaded and missing in a thread of a page: it was never there, or the page has come to another room."""
     query = (
         _with_keys(outbox.c.page, outbox.c.destination, outbox.c.txn_id, outbox.c.urgency)
         .join(page, _its_page)
@@ -193,7 +193,6 @@ async def unposted(connection: AsyncConnection, keys: KeyRing, after: OutboxId) 
         .where(
             attachment.c.state == "uploaded",
             page.c.destroyed_at.is_(None),
-            outbox.c.id > after,
             ~exists().where(_media.c.txn_id == outbox.c.txn_id + "-" + attachment.c.id),
         )
     )
@@ -253,6 +252,13 @@ async def mark_removed(connection: AsyncConnection, one: Waiting) -> None:
     """Its source has it no more."""
     values = {"at_source": "gone", "sealed": None, "error": None}
     await connection.execute(update(attachment).where(attachment.c.id == one.id).values(values))
+
+
+async def depth(connection: AsyncConnection) -> int:
+    """How many are not uploaded yet."""
+    query = select(func.count()).select_from(attachment)
+    query = query.where(attachment.c.state.in_(["todo", "encrypted"]))
+    return int((await connection.execute(query)).scalar_one())
 
 
 async def addresses_of(connection: AsyncConnection, pages: Sequence[PageId]) -> dict[str, PageId]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from bridge.channels import smtp
 from bridge.channels.smtp import read_mail
+from bridge.model.attachment import Attachment
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
@@ -59,6 +60,12 @@ async def client(port: int, talk: Callable[[smtplib.SMTP], T]) -> T:
 
 async def send(port: int, message: EmailMessage, to: str | list[str] = "cardiology@pager.example") -> None:
     await client(port, lambda connection: connection.send_message(message, to_addrs=to))
+
+
+async def send_captured(port: int, name: str) -> None:
+    content = (CAPTURES / f"{name}.eml").read_bytes().replace(b"\n", b"\r\n")
+    to = "100@pager.example"
+    await client(port, lambda connection: connection.sendmail("pbx@pbx1.example", to, content))
 
 
 def only(inbox: RememberingInbox) -> IntakeEvent:
@@ -169,14 +176,39 @@ async def test_mail_is_taken_only_after_starttls_where_it_is_required(
     assert only(inbox).recipient == Phi("cardiology")
 
 
-async def test_attachments_are_counted(port: int, inbox: RememberingInbox) -> None:
+async def test_attachments_come_with_the_event(port: int, inbox: RememberingInbox) -> None:
     message = mail()
-    message.add_attachment(b"RIFF", maintype="audio", subtype="x-wav", filename="msg0001.WAV")
+    message.add_alternative("<p>Call room 12</p>", subtype="html")
+    message.add_attachment(b"%PDF", maintype="application", subtype="pdf", filename="ecg.pdf")
     await send(port, message)
-    assert (only(inbox).body, only(inbox).attributes["media_count"]) == (
-        Phi("Urgent page\nCall room 12"),
-        Phi("1"),
+    assert only(inbox).attributes["media_count"] == Phi("1")
+    assert only(inbox).attachments == (
+        Attachment("application/pdf", name=Phi("ecg.pdf"), content=Phi(b"%PDF")),
     )
+
+
+async def test_asterisks_mail_is_a_voicemail_with_its_recording(port: int, inbox: RememberingInbox) -> None:
+    await send_captured(port, "vm-1795492915573532593")
+    event = only(inbox)
+    assert (event.kind, event.caller) == (EventKind.VOICEMAIL, Phi("+15550001111"))
+    assert event.caller_name == Phi("Maria Lopez")
+    [recording] = event.attachments
+    assert recording.type == "audio/x-wav"
+    assert recording.content is not None
+    assert recording.content.reveal().startswith(b"RIFF")
+
+
+async def test_asterisks_mail_about_an_empty_message_is_a_missed_call(
+    port: int, inbox: RememberingInbox
+) -> None:
+    await send_captured(port, "vm-1795492878887521352")
+    assert (only(inbox).kind, only(inbox).attachments) == (EventKind.MISSED_CALL, ())
+
+
+async def test_a_name_that_asterisk_has_cut_is_left_to_its_text(port: int, inbox: RememberingInbox) -> None:
+    await send_captured(port, "vm-1795492932587035930")
+    assert (only(inbox).kind, only(inbox).caller_name) == (EventKind.VOICEMAIL, None)
+    assert "José Ñandú" in only(inbox).body.reveal()
 
 
 async def test_importance_is_a_priority(port: int, inbox: RememberingInbox) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from bridge.model.attachment import Attachment
 from bridge.model.doors import Destination
-from bridge.model.ids import EventId, OutboxId, RoleId
+from bridge.model.ids import EventId, RoleId
 from bridge.model.phi import Phi
 from bridge.store import attachments, outbox, tables
 from bridge.store.attachments import Unposted, Waiting
@@ -20,7 +20,6 @@ from tests.store.test_retention import HEART, ROOM, destroy, event, open_page
 
 THERE = Attachment("audio/wav", place=Phi("default/100/INBOX/msg0001"))
 HERE = Attachment("audio/wav", name=Phi("msg0001.WAV"), content=Phi(b"RIFF\n\0\nspeech"))
-FIRST = OutboxId(0)
 
 
 async def waiting(database: Database, keys: KeyRing) -> list[Waiting]:
@@ -30,7 +29,7 @@ async def waiting(database: Database, keys: KeyRing) -> list[Waiting]:
 
 async def unposted(database: Database, keys: KeyRing) -> list[Unposted]:
     async with database.read() as connection:
-        return await attachments.unposted(connection, keys, FIRST)
+        return await attachments.unposted(connection, keys)
 
 
 async def upload(database: Database, keys: KeyRing, *, remove: bool = False) -> None:
@@ -43,7 +42,7 @@ async def upload(database: Database, keys: KeyRing, *, remove: bool = False) -> 
 
 async def post(database: Database, keys: KeyRing) -> None:
     async with database.write() as connection:
-        for one in await attachments.unposted(connection, keys, FIRST):
+        for one in await attachments.unposted(connection, keys):
             place = one.place
             draft = Draft(
                 place.destination,

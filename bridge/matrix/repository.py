@@ -1,0 +1,53 @@
+"""Files at the homeserver (`bridge.model.doors.MediaRepository`): ciphertext without a name or a type."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+from mautrix.api import Method
+from mautrix.crypto.attachments import encrypt_attachment
+
+from bridge.matrix.homeserver import Homeserver, errors_of
+from bridge.model.doors import EncryptedFile
+from bridge.model.errors import HomeserverError
+from bridge.model.phi import Phi
+
+# An address is valid for a day before something is uploaded there (Matrix spec, 'Content repository').
+EXPIRED = ("M_NOT_FOUND", "M_FORBIDDEN")
+UPLOADED = "M_CANNOT_OVERWRITE_MEDIA"
+
+
+class MatrixRepository:
+    """Uploads to an address that was made before, so that an upload is never made twice."""
+
+    def __init__(self, homeserver: Homeserver) -> None:
+        self._homeserver = homeserver
+
+    def encrypt_file(self, content: Phi[bytes]) -> EncryptedFile:
+        """AES-CTR under a key of its own (Matrix spec, 'Sending encrypted attachments')."""
+        ciphertext, opening = encrypt_attachment(content.reveal())
+        document = {name: value for name, value in opening.serialize().items() if name != "url"}
+        return EncryptedFile(ciphertext, Phi(json.dumps(document).encode()))
+
+    async def reserve_file(self) -> str:
+        """Make an address (Matrix spec, `POST /_matrix/media/v1/create`)."""
+        answer = await self._homeserver.request(Method.POST, "_matrix/media/v1/create", {})
+        return str(answer["content_uri"])
+
+    async def upload_file(self, mxc: str, ciphertext: bytes) -> bool:
+        """Upload there (`PUT /_matrix/media/v3/upload/{serverName}/{mediaId}`)."""
+        where = "/".join(quote(part, safe="") for part in mxc.removeprefix("mxc://").split("/"))
+        headers = {"Content-Type": "application/octet-stream"}
+        try:
+            async with errors_of("PUT _matrix/media/v3/upload"):
+                await self._homeserver.client.api.request(
+                    Method.PUT, f"_matrix/media/v3/upload/{where}", ciphertext, headers
+                )
+        except HomeserverError as error:
+            if error.code == UPLOADED:
+                return True
+            if error.code in EXPIRED:
+                return False
+            raise
+        return True
