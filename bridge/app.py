@@ -16,10 +16,10 @@ from mautrix.api import Method
 from prometheus_client import CollectorRegistry
 
 from bridge import __version__, audio
-from bridge.channels import open_channel
+from bridge.channels import open_channel, unanswerable
 from bridge.channels.channel import Surroundings
 from bridge.channels.http import Health, build_application, build_metrics_application, serve
-from bridge.config import Config
+from bridge.config import Config, ConfigError
 from bridge.engine import operations
 from bridge.engine.answers import Answers
 from bridge.engine.calendars import Calendars, complete
@@ -34,6 +34,7 @@ from bridge.engine.offboard import Offboarding
 from bridge.engine.pulse import Pulse
 from bridge.engine.readiness import Readiness
 from bridge.engine.reload import Reload
+from bridge.engine.replies import Replies
 from bridge.engine.retain import Retention
 from bridge.engine.rulebook import Clock, CurrentRulebook, LiveRulebook, Rulebook
 from bridge.engine.shifts import Shifts
@@ -185,17 +186,21 @@ def room_plan(live: CurrentRulebook, situation: Situation, now: Clock, destinati
 
 async def run(config: Config, *, now: Clock = utc_now, ready: Callable[[int], None] = lambda _: None) -> None:
     """Run the bridge until it is cancelled or sent SIGTERM. `ready` is told the port once intake is open."""
+    if problems := list(unanswerable(config)):
+        raise ConfigError(problems)
     async with open_house(config) as house, AsyncExitStack() as doors:
         bells = Bells()
         registry = CollectorRegistry()
         pulse = Pulse(now, registry)
         inbox = IntakeStore(house.database, house.keys, now, bells.dispatch.ring)
         nightbell = config.nightbell
+        live = LiveRulebook(Rulebook.of(await complete(config, house.database)))
         around = Surroundings(
             inbox,
             now,
             nightbell.listen.public_url.rstrip("/"),
             progress=partial(_progress, house),
+            reply=Replies(house.database, house.keys, inbox, live, now=now, beat=pulse.beat),
             tell=partial(_channel_state, house, pulse, now, bells.deliver.ring),
         )
         channels = [open_channel(channel, section, around) for channel, section in config.channels.items()]
@@ -212,7 +217,9 @@ async def run(config: Config, *, now: Clock = utc_now, ready: Callable[[int], No
         listeners = [channel.serve for channel in channels if channel.serve is not None]
         sources = {channel.id: channel.media for channel in channels if channel.media is not None}
         await _until_stopped(
-            _run_loops(house, bells, pulse, inbox, watch=watch, listeners=listeners, sources=sources, now=now)
+            _run_loops(
+                house, bells, pulse, inbox, live, watch=watch, listeners=listeners, sources=sources, now=now
+            )
         )
 
 
@@ -241,6 +248,7 @@ async def _run_loops(
     bells: Bells,
     pulse: Pulse,
     inbox: IntakeStore,
+    live: LiveRulebook,
     *,
     watch: Watch,
     listeners: Iterable[Callable[[], Coroutine[None, None, None]]],
@@ -248,7 +256,6 @@ async def _run_loops(
     now: Clock,
 ) -> None:
     database, keys = house.database, house.keys
-    live = LiveRulebook(Rulebook.of(await complete(house.config, database)))
     situation = Situation(now)
     async with database.read() as connection:
         await situation.load(connection)
@@ -342,7 +349,9 @@ def _keep_current(
     wake: Callable[[], None],
 ) -> Callable[[], None]:
     """Start what keeps the configuration in force current, and proves it. Returns what asks for a reload."""
-    reload = Reload(house.database, house.keys, live, now=now, bell=bells.reload, wake=wake)
+    reload = Reload(
+        house.database, house.keys, live, now=now, bell=bells.reload, wake=wake, refused=unanswerable
+    )
     calendars = Calendars(house.database, house.keys, live, now=now, wake=wake)
     coverage = Coverage(house.database, house.keys, live, pulse, now=now, wake=wake)
     group.create_task(run_loop("reload", bells.reload, reload.step, pulse.beat))

@@ -36,6 +36,7 @@ class Action(StrEnum):
     CONFIG_LOADED = "config_loaded"
     RECEIVED = "received"  # authentic, and durable before its source was answered
     ROUTED = "routed"
+    REPLIED = "replied"  # the sender was given the fixed words of a rule, or was not
     KEY_SHARED = "key_shared"  # a room's key, to exactly these devices
     SENT = "sent"  # as ciphertext of that key, accepted by the homeserver
     NOT_SENT = "not_sent"

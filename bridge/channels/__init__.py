@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from bridge.channels.asterisk import ASTERISK
@@ -16,9 +17,13 @@ from bridge.channels.twilio import TWILIO
 from bridge.channels.vonage import VONAGE
 from bridge.channels.wctp import WCTP
 from bridge.channels.webhook import WEBHOOK
-from bridge.config.problems import ConfigError, did_you_mean
+from bridge.config import Config
+from bridge.config.problems import ConfigError, Problem, did_you_mean
+from bridge.config.routing import Then, When
+from bridge.config.source import Path
 from bridge.config.validate import ChannelSection, validate_section
 from bridge.config.values import Section
+from bridge.model.event import EventKind
 from bridge.model.ids import ChannelId
 
 CHANNEL_TYPES: dict[str, ChannelType[Any]] = {
@@ -54,3 +59,41 @@ def open_channel(channel: ChannelId, section: ChannelSection, around: Surroundin
     """A channel as `nightbell.yaml` describes it. Raises `ConfigError` and `SecretUnreadableError`."""
     settings = read_settings(channel, section)
     return CHANNEL_TYPES[section.type].build(channel, settings, around)
+
+
+def unanswerable(config: Config) -> Iterator[Problem]:
+    """A problem for each `auto_reply` that the sender of some event would not get."""
+    routing = config.routing
+    rules = [(("rules", number, "then"), rule.then, rule.when) for number, rule in enumerate(routing.rules)]
+    places: list[tuple[Path, Then, When]] = [*rules, (("fallback",), routing.fallback, When())]
+    mute = {channel for channel, section in config.channels.items() if not _replies(section.type)}
+    for path, then, when in places:
+        if then.auto_reply is None:
+            continue
+        here = (*path, "auto_reply")
+        if without := sorted(mute & _channels_of(when, frozenset(config.channels))):
+            message = (
+                f'"auto_reply" can\'t be sent by channel "{without[0]}", whose source takes no answer'
+                f' (that have one: {", ".join(sorted(ANSWERING))}); put it into a rule whose "channel" is another'
+            )
+            yield config.sources["routing.yaml"].problem(here, message)
+        elif when.kind and EventKind.TEXT not in when.kind:
+            message = '"auto_reply" answers texts, and the rule\'s "kind" has no text'
+            yield config.sources["routing.yaml"].problem(here, message)
+
+
+ANSWERING = frozenset(name for name, each in CHANNEL_TYPES.items() if each.replies)
+
+
+def _replies(type_name: str) -> bool:
+    return type_name in ANSWERING or type_name not in CHANNEL_TYPES  # which is a mistake of its own
+
+
+def _channels_of(when: When, every: frozenset[ChannelId]) -> frozenset[ChannelId]:
+    """The channels by which an event may come for which the conditions are true."""
+    found = every & frozenset(when.channel) if when.channel else every
+    for part in when.all:
+        found &= _channels_of(part, every)
+    if when.any:
+        found &= frozenset().union(*(_channels_of(part, every) for part in when.any))
+    return found

@@ -18,6 +18,7 @@ import structlog
 
 from bridge.config.values import Section
 from bridge.model.doors import Inbox, MediaSource
+from bridge.model.event import IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
 from bridge.model.progress import Progress
@@ -90,6 +91,10 @@ async def _only_logged(channel: ChannelId, trouble: str | None) -> None:
     log.log(logging.WARNING if trouble else logging.INFO, "channel_state", channel=channel, trouble=trouble)
 
 
+async def _silent(_event: IntakeEvent, _intake: IntakeId) -> str | None:
+    return None
+
+
 async def _unknown(_: IntakeId) -> Progress | None:
     return None
 
@@ -101,13 +106,15 @@ class Surroundings:
     `public_url` is the address at which the sources reach this bridge, without a slash at its end. `now` is
     the bridge's one clock, in UTC. `tell` is for a channel that itself connects to its source: it is told when
     that begins or ceases to be in trouble, in words without PHI, and None when it is well. `progress` says how
-    far an event has come, and None of one that is not known.
+    far an event has come, and None of one that is not known. `reply` gives what the sender of a text that was
+    accepted is to be told; a channel that asks it says so by `ChannelType.replies`.
     """
 
     inbox: Inbox
     now: Callable[[], datetime]
     public_url: str
     progress: Callable[[IntakeId], Awaitable[Progress | None]] = _unknown
+    reply: Callable[[IntakeEvent, IntakeId], Awaitable[str | None]] = _silent
     tell: Callable[[ChannelId, str | None], Awaitable[None]] = _only_logged
 
 
@@ -135,13 +142,14 @@ class ChannelType(Generic[Settings]):
     """A kind of channel: its name in `nightbell.yaml`, its settings there, and how one is made of them.
 
     `sample` makes an event as its source would, authentic and all, for `nightbell send`; None where only the
-    source has what it signs with.
+    source has what it signs with. `replies` says that a sender of a text gets what the answer says.
     """
 
     name: str
     settings: type[Settings]
     build: Callable[[ChannelId, Settings, Surroundings], Channel]
     sample: Callable[[Settings, Probe], Request] | None = None
+    replies: bool = False
 
 
 def intake_path(channel: ChannelId) -> str:

@@ -70,7 +70,7 @@ def sample(settings: KannelSettings, probe: Probe) -> Request:
     return probe.request("", {}, f"?{urlencode(fields)}")
 
 
-KANNEL = ChannelType("kannel", KannelSettings, build, sample)
+KANNEL = ChannelType("kannel", KannelSettings, build, sample, replies=True)
 
 
 def _handler(channel: ChannelId, settings: KannelSettings, around: Surroundings) -> Handler:
@@ -88,9 +88,11 @@ def _handler(channel: ChannelId, settings: KannelSettings, around: Surroundings)
             return refusal(
                 400, "unreadable_but_kept", "The URL needs id=%I, from=%p and to=%P.", id=kept.intake
             )
-        receipt = await around.inbox.accept(_event(channel, message, settings.region))
+        event = _event(channel, message, settings.region)
+        receipt = await around.inbox.accept(event)
         # Kannel sends the text of an answer to the patient.
-        return Answer("duplicate" if receipt.duplicate else "accepted", 200, "", "text/plain")
+        said = await around.reply(event, receipt.intake) or ""
+        return Answer("duplicate" if receipt.duplicate else "accepted", 200, said, "text/plain")
 
     return take
 

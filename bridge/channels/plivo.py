@@ -11,6 +11,7 @@ import base64
 import hmac
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, urlencode
+from xml.sax.saxutils import escape, quoteattr
 
 from pydantic import Field
 
@@ -69,7 +70,7 @@ def sample(settings: PlivoSettings, probe: Probe) -> Request:
     return probe.request(urlencode(fields), headers)
 
 
-PLIVO = ChannelType("plivo", PlivoSettings, build, sample)
+PLIVO = ChannelType("plivo", PlivoSettings, build, sample, replies=True)
 
 # XML that does nothing: no reply is sent.
 _DONE = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
@@ -94,9 +95,20 @@ def _handler(channel: ChannelId, settings: PlivoSettings, around: Surroundings) 
                 400, "unreadable_but_kept", "A message has MessageUUID, and From or Text.", id=kept.intake
             )
         receipt = await around.inbox.accept(event)
-        return Answer("duplicate" if receipt.duplicate else "accepted", 200, _DONE, "application/xml")
+        said = await around.reply(event, receipt.intake)
+        answer = _DONE if said is None else _message(form, said)
+        return Answer("duplicate" if receipt.duplicate else "accepted", 200, answer, "application/xml")
 
     return take
+
+
+def _message(form: dict[str, str], said: str) -> str:
+    """XML that answers the sender (Plivo XML, `Message`)."""
+    ours, theirs = quoteattr(form.get("To", "")), quoteattr(form.get("From", ""))
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        f"<Response><Message src={ours} dst={theirs}>{escape(said)}</Message></Response>"
+    )
 
 
 def is_signed(request: Request, fields: Fields, public_url: str, tokens: Iterable[str]) -> bool:

@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Iterable
 from hashlib import sha256
 from urllib.parse import parse_qsl, urlencode
+from xml.sax.saxutils import escape
 
 from pydantic import Field
 
@@ -66,10 +67,12 @@ def sample(settings: TwilioSettings, probe: Probe) -> Request:
     return probe.request(urlencode(fields), headers)
 
 
-TWILIO = ChannelType("twilio", TwilioSettings, build, sample)
+TWILIO = ChannelType("twilio", TwilioSettings, build, sample, replies=True)
 
 # TwiML that does nothing: no reply is sent.
 _DONE = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
+# TwiML that answers the sender: https://www.twilio.com/docs/messaging/twiml/message
+_MESSAGE = '<?xml version="1.0" encoding="UTF-8"?><Response><Message>{}</Message></Response>'
 
 
 def _handler(channel: ChannelId, settings: TwilioSettings, around: Surroundings) -> Handler:
@@ -101,7 +104,9 @@ def _handler(channel: ChannelId, settings: TwilioSettings, around: Surroundings)
                 id=kept.intake,
             )
         receipt = await around.inbox.accept(event)
-        return Answer("duplicate" if receipt.duplicate else "accepted", 200, _DONE, "text/xml")
+        said = await around.reply(event, receipt.intake) if event.kind is EventKind.TEXT else None
+        answer = _DONE if said is None else _MESSAGE.format(escape(said))
+        return Answer("duplicate" if receipt.duplicate else "accepted", 200, answer, "text/xml")
 
     return take
 

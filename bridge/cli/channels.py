@@ -10,6 +10,7 @@ from datetime import datetime
 
 import typer
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 
 from bridge.channels import read_settings
 from bridge.channels.asterisk import AsteriskSettings
@@ -63,7 +64,7 @@ async def _last_events(url: str) -> Mapping[ChannelId, datetime]:
         async with database.read() as connection:
             query = select(intake.c.channel, func.max(intake.c.received_at)).group_by(intake.c.channel)
             return {ChannelId(channel): at for channel, at in (await connection.execute(query)).all()}
-    except StoreUnavailableError:
+    except (StoreUnavailableError, OperationalError):  # the latter of one that has no tables yet
         return {}
     finally:
         await database.close()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bridge.channels import read_settings
+from bridge.channels import read_settings, unanswerable
 from bridge.cli.known import known
 from bridge.config import Config, ConfigError, Problem, load
 from bridge.policy.proof import Findings, prove
@@ -50,6 +50,7 @@ def checked(directory: Path, now: datetime) -> tuple[Config, Findings]:
             read_settings(channel, section)
         except ConfigError as error:
             problems += error.problems
+    problems += unanswerable(loaded)
     if any(calendar.url for calendar in loaded.roster.calendars.values()):
         loaded, _ = known(loaded, now)
     findings = prove(loaded, now)

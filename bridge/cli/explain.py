@@ -109,6 +109,8 @@ def _of_climb(config: Config, climb: Climb) -> list[str]:
     zone = config.roster.zone(decision.role)
     if decision.hold_until is not None:
         lines.append(f"  waits until {decision.hold_until.astimezone(zone):%a %H:%M}: quiet hours")
+    if decision.auto_reply is not None:
+        lines.append(f"  the sender is told, unless they want no texts: {decision.auto_reply}")
     lines += [f"  {at.astimezone(zone):%H:%M:%S}  {_of_move(config, move)}" for at, move in climb.moves]
     return lines
 

@@ -7,7 +7,7 @@ import string
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bridge.config.ladders import Ladder, LadderChoice, chosen
 from bridge.config.times import Clocks, Dates, Hours, Times
@@ -65,6 +65,9 @@ Phrases = Annotated[tuple[Annotated[str, Field(pattern=r"\w")], ...], one_or_mor
 # -------------------------------------------------------------------------------------------- rules
 
 
+LONGEST_REPLY = 320  # characters: two texts
+
+
 class Repeats(Section):
     """The same caller, at least so many times within so long, this one counted."""
 
@@ -104,6 +107,15 @@ class When(Section):
         return Times(hours=self.hours, dates=self.dates, holidays=self.holidays)
 
 
+def _fixed(text: str) -> str:
+    """Words that leave the hospital unencrypted: nothing of an event may be put into them."""
+    if set("{}") & set(text):
+        raise ValueError("is sent as it stands: it has no placeholders")
+    if not text.strip() or len(text) > LONGEST_REPLY:
+        raise ValueError(f"should have 1 to {LONGEST_REPLY} characters")
+    return text.strip()
+
+
 class Then(Section):
     """What a rule does. What it leaves open is taken from the role, then from `defaults`."""
 
@@ -116,7 +128,7 @@ class Then(Section):
     retention: RetentionClassId | None = None
     quiet_hours: str | None = None
     bundle: Duration | None = None
-    auto_reply: str | None = None
+    auto_reply: Annotated[str, AfterValidator(_fixed)] | None = None
 
 
 class Rule(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 
 import structlog
@@ -37,6 +37,7 @@ class Reload:
         now: Clock,
         bell: Wake,
         wake: Callable[[], None],
+        refused: Callable[[Config], Iterable[Problem]] = lambda _: (),
     ) -> None:
         self._database = database
         self._keys = keys
@@ -44,6 +45,7 @@ class Reload:
         self._now = now
         self._wake = wake
         self._bell = bell
+        self._refused = refused
         self._asked = False
 
     def ask(self) -> None:
@@ -75,7 +77,7 @@ class Reload:
             config = await complete(await asyncio.to_thread(load, present.directory), self._database)
             async with self._database.read() as connection:
                 _keeps(config, await pages.names_in_use(connection))
-            book = await asyncio.to_thread(_checked, await self._fetched(config), self._now)
+            book = await asyncio.to_thread(self._checked, await self._fetched(config))
         except ConfigError as error:
             shown = "\n".join(str(problem) for problem in error.problems[:SHOWN_PROBLEMS])
             log.warning("config_refused", problems=len(error.problems))
@@ -94,6 +96,12 @@ class Reload:
                     config = with_calendars(config, {name: await fetch(calendar.url)})
         return config
 
+    def _checked(self, config: Config) -> Rulebook:
+        problems = (*self._refused(config), *prove(config, self._now()).problems)
+        if problems:
+            raise ConfigError(problems)
+        return Rulebook.of(config)
+
 
 def _keeps(config: Config, in_use: Mapping[str, set[str]]) -> None:
     """Raise ConfigError if something is gone without which open pages could neither climb nor be answered."""
@@ -111,10 +119,3 @@ def _keeps(config: Config, in_use: Mapping[str, set[str]]) -> None:
     ]
     if missing:
         raise ConfigError(missing)
-
-
-def _checked(config: Config, now: Clock) -> Rulebook:
-    problems = prove(config, now()).problems
-    if problems:
-        raise ConfigError(problems)
-    return Rulebook.of(config)

@@ -20,11 +20,18 @@ class Rulebook:
     config: Config
     router: Router
     counts_repeats: bool
+    replies: bool  # whether any rule has something to tell callers
 
     @classmethod
     def of(cls, config: Config) -> Rulebook:
         """Make a configuration ready."""
-        return cls(config, compile_rules(config), any(_repeats(rule.when) for rule in config.routing.rules))
+        rules, fallback = config.routing.rules, config.routing.fallback
+        return cls(
+            config,
+            compile_rules(config),
+            counts_repeats=any(_repeats(rule.when) for rule in rules),
+            replies=any(then.auto_reply for then in (*(rule.then for rule in rules), fallback)),
+        )
 
 
 def _repeats(when: When) -> bool:

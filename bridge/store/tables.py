@@ -143,6 +143,7 @@ intake = Table(
     Column("data_key", Text, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Column("received_at", Instant, nullable=False),
+    Column("reply", Text),  # the fixed words that its source was told, "" for none
     Column("state", Text, nullable=False),
     UniqueConstraint("channel", "key_mac"),
 )
@@ -158,6 +159,14 @@ Index(
     intake.c.seq,
     sqlite_where=intake.c.state == "todo",
     postgresql_where=intake.c.state == "todo",
+)
+
+# Numbers that want no texts from a channel, as fingerprints.
+opt_out = Table(
+    "opt_out",
+    metadata,
+    Column("number", LargeBinary, primary_key=True),
+    Column("since", Instant, nullable=False),
 )
 
 # What belongs to an event and is no text: `todo` (to be fetched and made playable), `encrypted` (as it will be

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 from urllib.parse import urlencode
+from xml.sax.saxutils import escape
 
 import pytest
 from hypothesis import given, settings
@@ -27,7 +28,7 @@ from bridge.config.source import parse_source
 from bridge.config.validate import ChannelSection
 from bridge.config.values import Section
 from bridge.model.event import IntakeEvent
-from bridge.model.ids import ChannelId
+from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi, reveal_optional
 from tests.channels.signers import PUBLIC_URL, WEBHOOK_SECRET, utc_now
 from tests.channels.wire import SECRETS, RememberingInbox, Reply, Server, opened, running
@@ -145,6 +146,22 @@ async def test_an_event_is_taken_once_and_answered_alike_each_time(
     assert len({(reply.status, reply.text) for reply in replies}) == 1
     assert 200 <= wire.status(replies[0]) < 300
     assert len(inbox.events) == 1
+
+
+async def test_its_answer_says_to_the_sender_of_a_text_what_a_rule_says_if_its_source_passes_that_on(
+    wire: Wire, inbox: RememberingInbox
+) -> None:
+    async def reply(event: IntakeEvent, intake: IntakeId) -> str:
+        assert event.body == inbox.events[0].body
+        assert intake == "in-0"
+        return "We called <a doctor> & more"
+
+    channel = opened(wire.section, inbox, reply=reply)
+    async with running(channel) as server:
+        said = [(await server.send(wire.signed(wire.event))).text for _ in range(2)]
+    assert said[0] == said[1]
+    words = "We called <a doctor> & more"
+    assert (words in said[0] or escape(words) in said[0]) == CHANNEL_TYPES[channel.type].replies
 
 
 async def test_what_is_authentic_and_no_event_is_kept_and_refused(

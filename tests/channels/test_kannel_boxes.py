@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from bridge.model.event import IntakeEvent
+from bridge.model.ids import IntakeId
 from bridge.model.phi import Phi
 from tests.channels.signers import KANNEL_SECRET
 from tests.channels.wire import KANNEL, RememberingInbox, free_port, opened, reachable, running
@@ -43,7 +45,8 @@ http-queue-delay = 1
 group = sms-service
 keyword = {keyword}
 catch-all = true
-max-messages = 0
+max-messages = {replies}
+omit-empty = true
 send-sender = true
 {url}
 """
@@ -72,11 +75,14 @@ async def program(*command: str | Path) -> AsyncIterator[asyncio.subprocess.Proc
 
 
 @asynccontextmanager
-async def kannel(directory: Path, intake_port: int, url: str, recode: str) -> AsyncIterator[int]:
+async def kannel(
+    directory: Path, intake_port: int, url: str, recode: str, replies: int = 0
+) -> AsyncIterator[int]:
     """Kannel, ready for texts; yields the port of its fake SMSC."""
     ports = {name: free_port() for name in PORTS}
     conf = directory / "kannel.conf"
-    conf.write_text(CONF.format(**ports, url=url.format(port=intake_port), recode=recode, keyword="default"))
+    url = url.format(port=intake_port)
+    conf.write_text(CONF.format(**ports, url=url, recode=recode, keyword="default", replies=replies))
     async with program("/usr/sbin/bearerbox", conf):
         await reachable(ports["smsbox"])
         async with program("/usr/sbin/smsbox", conf):
@@ -92,6 +98,12 @@ async def text(smsc: int, message: str, count: int = 1) -> None:
 async def arrived(inbox: RememberingInbox, count: int) -> None:
     async with asyncio.timeout(20):
         while len(inbox.events) < count:
+            await asyncio.sleep(0.05)
+
+
+async def said_to_contain(log: Path, words: str) -> None:
+    async with asyncio.timeout(20):
+        while words not in await asyncio.to_thread(log.read_text):
             await asyncio.sleep(0.05)
 
 
@@ -140,3 +152,26 @@ async def test_a_text_that_comes_while_the_database_is_away_comes_again(
         inbox.away = False
         await arrived(inbox, 1)
         assert [event.body for event in inbox.events] == [Phi("hello")]
+
+
+async def test_the_words_of_a_rule_go_back_to_the_sender_through_kannel(
+    inbox: RememberingInbox, tmp_path: Path
+) -> None:
+    async def reply(event: IntakeEvent, _: IntakeId) -> str | None:
+        return "Wir haben die Ärztin gerufen." if "pain" in event.body.reveal() else None
+
+    said = tmp_path / "fakesmsc.log"
+    async with (
+        running(opened(KANNEL, inbox, reply=reply)) as server,
+        kannel(tmp_path, server.port, POST, "true", replies=1) as smsc,
+    ):
+        for number, words in enumerate(("hello", "pain"), start=1):
+            message = f"+15550001111 45678 text {words}"
+            command = (FAKE_SMSC, "-F", said, "-V", "0", "-r", str(smsc), "-m", "1", "-i", "0.01", message)
+            async with program(*command):
+                await arrived(inbox, number)
+                if number == 2:
+                    await said_to_contain(said, "Got message")
+    received = [line for line in said.read_text().splitlines() if "Got message" in line]
+    assert len(received) == 1
+    assert received[0].endswith("<45678 +15550001111 text Wir haben die Ärztin gerufen.>")

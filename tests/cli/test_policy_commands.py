@@ -121,3 +121,66 @@ def test_an_svg_calendar_has_a_red_block_for_each_gap(
     assert nightbell(monkeypatch, "calendar", "--config", str(tmp_path), *arguments) == 0
     blocks = ET.fromstring(picture.read_text()).iter("{http://www.w3.org/2000/svg}rect")  # noqa: S314 - ours
     assert [block.get("fill") for block in blocks].count("#d00000") == 3
+
+
+@pytest.mark.parametrize(
+    ("when", "wrong"),
+    [
+        ({"channel": ["sms", "door"]}, True),
+        ({"channel": "sms"}, False),
+        ({}, True),
+        ({"any": [{"channel": "sms", "words": "pain"}, {"channel": "sms", "words": "fall"}]}, False),
+        ({"any": [{"channel": "sms"}, {"words": "fall"}]}, True),
+        ({"all": [{"channel": ["sms", "door"]}, {"channel": "sms"}]}, False),
+    ],
+)
+def test_check_refuses_an_auto_reply_on_a_channel_that_has_no_way_back(
+    when: Any,
+    wrong: object,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(
+        tmp_path, rules=[{"when": when, "then": {"role": "cardiology", "auto_reply": "We called a doctor."}}]
+    )
+    door = {"type": "webhook", "secrets": ["env:SECRET"]}
+    file = tmp_path / "nightbell.yaml"
+    document = json.loads(file.read_text())
+    file.write_text(json.dumps(document | {"channels": {"sms": TWILIO, "door": door}}))
+    assert nightbell(monkeypatch, "check", "--config", str(tmp_path)) == int(bool(wrong))
+    said = capsys.readouterr().err
+    assert ('"auto_reply" can\'t be sent by channel "door", whose source takes no answer' in said) == wrong
+
+
+def test_check_refuses_an_auto_reply_that_no_text_can_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    then = {"role": "cardiology", "auto_reply": "We called a doctor."}
+    write(tmp_path, rules=[{"when": {"kind": ["voicemail"]}, "then": then}])
+    assert nightbell(monkeypatch, "check", "--config", str(tmp_path)) == 1
+    assert '"auto_reply" answers texts, and the rule\'s "kind" has no text' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("Hello {caller}", "it has no placeholders"),
+        (" ", "should have 1 to 320"),
+        ("x" * 321, "should have 1 to 320"),
+    ],
+)
+def test_check_refuses_an_auto_reply_that_is_not_fixed_words(
+    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, fallback={"role": "switchboard", "auto_reply": words})
+    assert nightbell(monkeypatch, "check", "--config", str(tmp_path)) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_explain_says_what_the_sender_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, fallback={"role": "switchboard", "auto_reply": "We called a doctor."})
+    assert nightbell(monkeypatch, "explain", "--config", str(tmp_path), "--channel", "sms") == 0
+    assert "told, unless they want no texts: We called a doctor." in capsys.readouterr().out

@@ -18,6 +18,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_heartbeat")),
     )
     op.create_table(
+        "opt_out",
+        sa.Column("number", sa.LargeBinary(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_opt_out")),
+    )
+    op.create_table(
         "calendar_copy",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
@@ -140,6 +146,7 @@ def upgrade() -> None:
         sa.Column("data_key", sa.Text(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("reply", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_intake")),
         sa.UniqueConstraint("channel", "key_mac", name=op.f("uq_intake_channel")),
@@ -611,4 +618,5 @@ def downgrade() -> None:
 
     op.drop_table("destruction")
     op.drop_table("calendar_copy")
+    op.drop_table("opt_out")
     # ### end Alembic commands ###
