@@ -19,8 +19,10 @@ from bridge.model.errors import NightbellError, UnreadableError
 from bridge.model.ids import RetentionClassId, UserId
 from bridge.model.page import Page
 from bridge.model.phi import Phi
-from bridge.policy.commands import Command, NotUnderstood, parse, parse_reaction
+from bridge.policy.commands import Command, NotUnderstood, Verb, parse, parse_reaction
+from bridge.policy.ladder import Reachable, everybody
 from bridge.policy.rendering import PageText
+from bridge.policy.requests import find_target, roles_of
 from bridge.store import identities, ledger, matrix_inbox, outbox, pages
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
@@ -93,14 +95,18 @@ class Answers:
 
     async def _act(self, raw: RawRoomEvent, destination: Destination | None) -> None:
         said = await self._courier.read(raw) if destination is not None else None
+        # Before the transaction: to find out who can be reached may take the homeserver, and rows of its own.
+        reachable = await self._reachable(said) if said is not None else everybody
         async with self._database.write() as connection:
             if said is not None and destination is not None:
                 if said.about and await outbox.is_awaited(connection, said.about, said.room, raw.received_at):
                     # People can be quicker than the homeserver's answer to us.
                     message = "what this is about may be a message whose sending is not answered yet"
                     raise UnreadableError(message)
-                obey = self._obey_operations if destination == OPERATIONS else self._obey
-                await obey(connection, said, destination)
+                if destination == OPERATIONS:
+                    await self._obey_operations(connection, said, destination)
+                else:
+                    await self._obey(connection, said, destination, reachable)
             await matrix_inbox.settle_event(connection, raw.seq, "done")
         self._wake()
 
@@ -117,7 +123,19 @@ class Answers:
                 await self._answer(connection, destination, raw, UNREADABLE)
         self._wake()
 
-    async def _obey(self, connection: AsyncConnection, said: RoomMessage, destination: Destination) -> None:
+    async def _reachable(self, said: RoomMessage) -> Reachable:
+        """Who can be reached, where what was said may need it."""
+        asked = parse(said.text, addressed=True) if said.text is not None else None
+        if not isinstance(asked, Command) or asked.verb is not Verb.FORWARD:
+            return everybody
+        config = self._rulebook().config
+        target = find_target(config, asked.argument)
+        homes = [] if isinstance(target, NotUnderstood) else roles_of(config, target)
+        return await self._situation.reachable(config, [Destination(role) for role in homes])
+
+    async def _obey(
+        self, connection: AsyncConnection, said: RoomMessage, destination: Destination, reachable: Reachable
+    ) -> None:
         page = await pages.page_of_event(connection, said.about, said.room) if said.about else None
         if said.reaction is not None:
             asked: Command | NotUnderstood | None = parse_reaction(said.reaction) if page else None
@@ -139,6 +157,7 @@ class Answers:
                 inbox=self._inbox,
                 config=config,
                 situation=self._situation,
+                reachable=reachable,
                 said=said,
                 destination=destination,
                 command=asked,

@@ -21,9 +21,10 @@ from bridge.model.page import Page
 from bridge.model.phi import reveal_optional
 from bridge.model.priority import Priority
 from bridge.policy.commands import HELP, Command, NotUnderstood, Verb
+from bridge.policy.ladder import Reachable
 from bridge.policy.rendering import clock, duration, number, render_move, status_line
-from bridge.policy.requests import Target, find_target, give, members, refusal, snooze_for, take
-from bridge.policy.schedule import Change, on_call
+from bridge.policy.requests import Target, find_target, give, refusal, roles_of, snooze_for, take
+from bridge.policy.schedule import Change, on_call, on_leave
 from bridge.policy.summaries import on_call_line
 from bridge.store import ledger, outbox, pages, shifts
 from bridge.store.inbox import IntakeStore
@@ -45,6 +46,7 @@ class Asked:
     inbox: IntakeStore
     config: Config
     situation: Situation
+    reachable: Reachable
     said: RoomMessage
     destination: Destination
     command: Command
@@ -122,7 +124,7 @@ async def _forward(asked: Asked, role: RoleId) -> str | None:
         return target.answer
     to_role, people = _receivers(asked, target, role)
     if not people:
-        return "Nobody can be reached there. Forward to a role, or to a person of this room."
+        return "Nobody can be reached there: on leave, not in the room, or without a verified session."
     steps = asked.config.routing.ladders[page.ladder].steps
     move = Move(0, None, people, to_role, asked.now + steps[0].after)
     stat_room = asked.config.roster.roles[to_role].stat_room if page.priority is Priority.STAT else None
@@ -149,12 +151,14 @@ def _receivers(asked: Asked, target: Target, role: RoleId) -> tuple[RoleId, tupl
     """Who gets a forwarded page, and in which role's room."""
     config = asked.config
     if target.role is not None:
-        return target.role, on_call(config, target.role, asked.now, asked.situation.changes)[:1]
+        order = on_call(config, target.role, asked.now, asked.situation.changes)
+        return target.role, tuple(p for p in order if asked.reachable(target.role, p))[:1]
     person = target.person
-    if person is None:
+    if person is None or on_leave(config.roster, person, asked.now):
         return role, ()
-    homes = [role, *config.roster.roles]
-    home = next((candidate for candidate in homes if person in members(config, candidate)), None)
+    # Where the page stands, if they can read it there.
+    homes = sorted(roles_of(config, target), key=lambda home: home != role)
+    home = next((home for home in homes if asked.reachable(home, person)), None)
     return (home, (person,)) if home is not None else (role, ())
 
 

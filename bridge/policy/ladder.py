@@ -18,7 +18,8 @@ from bridge.policy.schedule import Change, on_call, on_leave
 Reachable = Callable[[RoleId, PersonId], bool]
 
 
-def _everyone(_role: RoleId, _person: PersonId) -> bool:
+def everybody(_role: RoleId, _person: PersonId) -> bool:
+    """Where it can't be known who can be reached, or need not be."""
     return True
 
 
@@ -26,7 +27,7 @@ def open_page(
     config: Config,
     decision: Decision,
     now: datetime,
-    reachable: Reachable = _everyone,
+    reachable: Reachable = everybody,
     changes: Iterable[Change] = (),
 ) -> Move:
     """Whom a new page notifies: its role's holder, or the first step of its ladder that reaches anybody."""
@@ -43,7 +44,7 @@ def climb(
     config: Config,
     page: Page,
     now: datetime,
-    reachable: Reachable = _everyone,
+    reachable: Reachable = everybody,
     changes: Iterable[Change] = (),
     *,
     due: datetime | None = None,
@@ -64,7 +65,7 @@ def plan(config: Config, decision: Decision, now: datetime, changes: Iterable[Ch
     """The moves of a page that everybody can be reached about and nobody accepts, to the end of its ladder."""
     changes = tuple(changes)
     move = open_page(config, decision, now, changes=changes)
-    place = _Place(config, config.routing.ladders[decision.ladder], move.role, now, _everyone, changes)
+    place = _Place(config, config.routing.ladders[decision.ladder], move.role, now, everybody, changes)
     while True:
         yield move
         if move.next_due is None:

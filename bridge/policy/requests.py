@@ -87,6 +87,13 @@ def find_target(config: Config, said: Phi[str]) -> Target | NotUnderstood:
     return NotUnderstood("I know no role and no person of that name.")
 
 
+def roles_of(config: Config, target: Target) -> list[RoleId]:
+    """In which roles' rooms a target can be asked."""
+    if target.person is None:
+        return [target.role] if target.role is not None else []
+    return [role for role in config.roster.roles if target.person in members(config, role)]
+
+
 def snooze_for(said: Phi[str]) -> timedelta | NotUnderstood:
     """How long a page shall wait: `snooze 5`, `snooze 15 min`, or ten minutes."""
     text = said.reveal().strip()

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from testbed.clinician import Clinician, Message
 from testbed.hospital import Hospital
-from tests.scenarios.story import SOON, people, replies, shows
+from tests.scenarios.story import SOON, asked, people, replies, shows
 
 BEGINS = "2026-11-24 09:00"
 STAFF = ("ada", "ben", "eve")
@@ -96,6 +96,16 @@ async def test_a_holder_without_a_trusted_device_is_passed_over_at_once_and_oper
     assert "notified Dr. Ben" in page.body
     told = await staff["operator"].message("nobody could be reached on 0 on call", SOON)
     assert "Surgery" in told.body
+
+
+async def test_a_page_is_not_forwarded_to_somebody_who_cannot_read_it(
+    hospital: Hospital, staff: Staff
+) -> None:
+    ada = staff["ada"]
+    page = await paged(hospital, ada, "better for Carol")
+    await asked(ada, page.room_id, "forward carol", "Nobody can be reached", in_reply_to=page.event_id)
+    await ada.say(page.room_id, "forward surgery", in_reply_to=page.event_id)
+    await replies(ada, page, "Dr. Ada forwarded it to Dr. Ben")
 
 
 async def test_a_holder_who_has_left_the_room_is_passed_over_at_once(
