@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from bridge import __version__, audio
 from bridge.channels import open_channel, unanswerable
-from bridge.channels.channel import Surroundings
+from bridge.channels.channel import Channel, Surroundings
 from bridge.channels.http import Health, build_application, build_metrics_application, serve
 from bridge.config import Config, ConfigError
 from bridge.engine import operations
@@ -33,6 +33,7 @@ from bridge.engine.notarise import Notary
 from bridge.engine.offboard import Offboarding
 from bridge.engine.pulse import Pulse
 from bridge.engine.readiness import Readiness
+from bridge.engine.reconcile import Meters, Reconciliation
 from bridge.engine.reload import Reload
 from bridge.engine.replies import Replies
 from bridge.engine.retain import Retention
@@ -53,7 +54,7 @@ from bridge.matrix.registration import read_registration
 from bridge.matrix.repository import MatrixRepository
 from bridge.matrix.rooms import RoomPlan, Rooms
 from bridge.matrix.sync import Sync
-from bridge.model.doors import OPERATIONS, Destination, MediaSource
+from bridge.model.doors import OPERATIONS, Destination
 from bridge.model.errors import HomeserverError, StoreUnavailableError
 from bridge.model.ids import ChannelId, IntakeId, PersonId, UserId
 from bridge.model.progress import Progress
@@ -214,11 +215,9 @@ async def run(config: Config, *, now: Clock = utc_now, ready: Callable[[int], No
         log.info("intake_open", port=port, channels=[channel.id for channel in channels])
         ready(port)
         watch = Watch(house.database, house.keys, pulse, registry, now=now, wake=bells.deliver.ring)
-        listeners = [channel.serve for channel in channels if channel.serve is not None]
-        sources = {channel.id: channel.media for channel in channels if channel.media is not None}
         await _until_stopped(
             _run_loops(
-                house, bells, pulse, inbox, live, watch=watch, listeners=listeners, sources=sources, now=now
+                house, bells, pulse, inbox, live, watch=watch, channels=channels, registry=registry, now=now
             )
         )
 
@@ -251,11 +250,12 @@ async def _run_loops(
     live: LiveRulebook,
     *,
     watch: Watch,
-    listeners: Iterable[Callable[[], Coroutine[None, None, None]]],
-    sources: Mapping[ChannelId, MediaSource],
+    channels: Sequence[Channel],
+    registry: CollectorRegistry,
     now: Clock,
 ) -> None:
     database, keys = house.database, house.keys
+    sources = {channel.id: channel.media for channel in channels if channel.media is not None}
     situation = Situation(now)
     async with database.read() as connection:
         await situation.load(connection)
@@ -275,8 +275,17 @@ async def _run_loops(
     escalation = Escalation(database, keys, inbox, live, situation, now=now, wake=bells.deliver.ring)
     async with asyncio.TaskGroup() as group:
         # Events come in, and pages are decided and climb, while the homeserver is away, too.
-        for listen in listeners:
-            group.create_task(listen())
+        _take_events(
+            group,
+            house,
+            inbox,
+            live,
+            pulse,
+            channels=channels,
+            registry=registry,
+            now=now,
+            wake=bells.deliver.ring,
+        )
         group.create_task(run_loop("dispatch", bells.dispatch, dispatch.step, pulse.beat))
         group.create_task(run_loop("escalate", bells.escalate, escalation.step, pulse.beat))
         group.create_task(run_loop("notarise", Wake(), notary.step, pulse.beat))
@@ -336,6 +345,30 @@ async def _run_loops(
         )
         group.create_task(run_loop("media", bells.media, partial(media.step, group), pulse.beat))
         log.info("bell_ready", bot=house.homeserver.bot, device=house.homeserver.device)
+
+
+def _take_events(
+    group: asyncio.TaskGroup,
+    house: House,
+    inbox: IntakeStore,
+    live: LiveRulebook,
+    pulse: Pulse,
+    *,
+    channels: Sequence[Channel],
+    registry: CollectorRegistry,
+    now: Clock,
+    wake: Callable[[], None],
+) -> None:
+    """Start what listens or connects, and what asks the sources whether anything was missed."""
+    meters = Meters.of(registry)
+    for channel in channels:
+        if channel.serve is not None:
+            group.create_task(channel.serve())
+        if channel.recount is not None:
+            loop = Reconciliation(
+                house.database, house.keys, inbox, channel.id, channel.recount, live, pulse, meters, now, wake
+            )
+            group.create_task(run_loop(f"reconcile {channel.id}", Wake(), loop.step, pulse.beat))
 
 
 def _keep_current(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -60,6 +60,8 @@ def refusal(status: int, error: str, message: str, **more: str) -> Answer:
 
 
 Handler = Callable[[Request], Awaitable[Answer]]
+# What a source says has happened between two moments, under the same keys as when it told. Raises `SourceError`.
+Recount = Callable[[datetime, datetime], Awaitable[Sequence[IntakeEvent]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class Channel:
 
     `serve` is for a channel that is no HTTP: it listens, or connects, until it is cancelled. It raises only
     what waiting will not mend, such as an address that can't be listened on. `media` is for a channel whose
-    events name recordings or pictures that are to be fetched.
+    events name recordings or pictures that are to be fetched. `recount` is for a source that can be
+    asked: what the inbox lacks of its answer is taken (see `bridge.engine.reconcile`).
     """
 
     id: ChannelId
@@ -85,6 +88,7 @@ class Channel:
     routes: tuple[Route, ...] = ()
     serve: Callable[[], Coroutine[None, None, None]] | None = None
     media: MediaSource | None = None
+    recount: Recount | None = None
 
 
 async def _only_logged(channel: ChannelId, trouble: str | None) -> None:

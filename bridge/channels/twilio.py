@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Iterable
+from datetime import datetime
 from hashlib import sha256
+from typing import Annotated, Self
 from urllib.parse import parse_qsl, urlencode
 from xml.sax.saxutils import escape
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bridge.channels.channel import (
     Answer,
@@ -21,6 +23,7 @@ from bridge.channels.channel import (
     ChannelType,
     Handler,
     Probe,
+    Recount,
     Request,
     Route,
     Surroundings,
@@ -30,8 +33,9 @@ from bridge.channels.channel import (
 from bridge.channels.forms import FORM, Fields, form_fields, readable, signed_bytes, spellings
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import Region, Secrets
+from bridge.channels.twilio_account import Account
 from bridge.channels.twilio_voice import call
-from bridge.config.values import Section
+from bridge.config.values import Section, Setting, one_or_more
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, protect_optional
@@ -50,12 +54,44 @@ class TwilioSettings(Section):
     region: Region | None = Field(
         default=None, description="The country (US, GB, ...) of numbers that come without a country code."
     )
+    reconcile: Annotated[tuple[str, ...], one_or_more] = Field(
+        default=(),
+        description="The numbers whose texts and calls Twilio is asked for, so that none is lost; needs account_sid.",
+    )
+    api: Setting = Field(
+        default="https://api.twilio.com", description="Where Twilio's REST API is; another one for a region."
+    )
+
+    @model_validator(mode="after")
+    def _whose(self) -> Self:
+        if self.reconcile and not self.account_sid:
+            raise ValueError("reconcile needs account_sid, the account that is asked")
+        return self
 
 
 def build(channel: ChannelId, settings: TwilioSettings, around: Surroundings) -> Channel:
-    """A channel that takes incoming messages. Raises `SecretUnreadableError`."""
+    """A channel that takes incoming messages and calls. Raises `SecretUnreadableError`."""
     path = intake_path(channel)
-    return Channel(channel, TWILIO.name, (Route("POST", path, _handler(channel, settings, around)),))
+    routes = (Route("POST", path, _handler(channel, settings, around)),)
+    return Channel(channel, TWILIO.name, routes, recount=_recount(channel, settings))
+
+
+def _recount(channel: ChannelId, settings: TwilioSettings) -> Recount | None:
+    if not settings.reconcile or not settings.account_sid:
+        return None
+    account = Account(settings.api, settings.account_sid, settings.auth_token[0].read_text())
+
+    async def recount(since: datetime, until: datetime) -> list[IntakeEvent]:
+        forms = await account.happened(settings.reconcile, since, until)
+        found = (
+            message(channel, form, settings.region)
+            if "MessageSid" in form
+            else call(channel, form, settings.region)
+            for form in forms
+        )
+        return [event for event in found if event is not None]
+
+    return recount
 
 
 def sample(settings: TwilioSettings, probe: Probe) -> Request:

@@ -9,6 +9,7 @@ NightbellError
 ├── HomeserverError        bridge.matrix: the homeserver is away or refuses
 ├── EncryptionUnavailableError   bridge.matrix: a message cannot be encrypted to anybody who should read it
 ├── UnreadableError        bridge.matrix: what a person wrote could not be decrypted (yet)
+├── SourceError            bridge.channels: a source could not be asked what has happened
 └── MediaError             a recording, picture or file could not be fetched or converted
 """
 
@@ -47,3 +48,7 @@ class MediaError(NightbellError):
     def __init__(self, message: str, *, retry: bool) -> None:
         super().__init__(message)
         self.retry = retry
+
+
+class SourceError(NightbellError):
+    """A source could not be asked what has happened. It is asked again, from where it was last heard out."""

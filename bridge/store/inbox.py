@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,6 +26,7 @@ from bridge.store.tables import data_key, day_key, intake
 from bridge.vault import Key, KeyDestroyedError, VaultError
 
 CONFLICT_RETRIES = 2
+ASKED_AT_ONCE = 500
 CALLER = "caller"  # the vault's kind of fingerprint by which a caller's earlier events are found
 
 
@@ -93,6 +94,16 @@ class IntakeStore:
         """Commit a request that could not be parsed; the same bytes again are the same request."""
         mac = self._keys.lookup(f"unreadable {channel}", Phi(raw.reveal().hex()))
         return await self._commits.add(_Wanted(channel, mac, raw, reason=reason))
+
+    async def missing(self, events: Sequence[IntakeEvent]) -> list[IntakeEvent]:
+        """Those of the events that were never taken; an event whose content was destroyed since is not missing."""
+        macs = {self._keys.lookup(f"intake {event.channel}", event.key): event for event in events}
+        known: set[bytes] = set()
+        async with self._database.read() as connection:
+            for some in _batched(list(macs), ASKED_AT_ONCE):
+                query = select(intake.c.key_mac).where(intake.c.key_mac.in_(some))
+                known.update((await connection.execute(query)).scalars())
+        return [event for mac, event in macs.items() if mac not in known]
 
     async def _commit_surely(self, together: Sequence[_Wanted]) -> list[Receipt]:
         for _ in range(CONFLICT_RETRIES):
@@ -183,6 +194,11 @@ class IntakeStore:
             raw=None if readable else content,
             reason=row.unreadable,
         )
+
+
+def _batched(values: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
+    """The values in groups; a statement takes only so many."""
+    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 def _with_keys() -> Select[Any]:

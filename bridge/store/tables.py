@@ -297,6 +297,20 @@ reload_request = Table(
     Column("answer", Text),
 )
 
+# --- how far each source was asked what has happened ---
+
+reconciliation = Table(
+    "reconciliation",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("began", Instant, nullable=False),
+    Column("through", Instant, nullable=False),
+    Column("day", Text, nullable=False),
+    Column("missing", Integer, nullable=False),
+    Column("line", Text),
+    Column("said_at", Instant),
+)
+
 # --- to the homeserver ---
 
 outbox = Table(

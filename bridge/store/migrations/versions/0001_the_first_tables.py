@@ -32,6 +32,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_calendar_copy")),
     )
     op.create_table(
+        "reconciliation",
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("began", sa.BigInteger(), nullable=False),
+        sa.Column("through", sa.BigInteger(), nullable=False),
+        sa.Column("day", sa.Text(), nullable=False),
+        sa.Column("missing", sa.Integer(), nullable=False),
+        sa.Column("line", sa.Text(), nullable=True),
+        sa.Column("said_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("channel", name=op.f("pk_reconciliation")),
+    )
+    op.create_table(
         "destruction",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("page", sa.Text(), nullable=True),

@@ -1,0 +1,157 @@
+"""What a Twilio account knows of its texts and calls: the lists of its REST API.
+
+https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources,
+https://www.twilio.com/docs/voice/api/call-resource#read-multiple-call-resources,
+https://www.twilio.com/docs/voice/api/recording#read-multiple-recording-resources.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode, urljoin
+
+import aiohttp
+
+from bridge.model.errors import SourceError
+
+ASK_SECONDS = 30.0  # for one page of a list
+PAGE_SIZE = 200
+MAX_PAGE = 4 * 1024 * 1024  # bytes
+MAX_PAGES = 500  # of one list
+LONGEST_CALL = timedelta(hours=4)  # Twilio's own bound: what was recorded in a call is no older than the call
+
+Form = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account that can be asked."""
+
+    api: str
+    sid: str
+    token: str = field(repr=False)
+
+    async def happened(self, numbers: Iterable[str], since: datetime, until: datetime) -> list[Form]:
+        """The texts that came to these numbers and the calls to them that ended, as Twilio's callbacks tell of them.
+
+        Raises `SourceError`.
+        """
+        within = _Within(since, until)
+        forms: list[Form] = []
+        timeout = aiohttp.ClientTimeout(total=ASK_SECONDS)
+        proof = base64.b64encode(f"{self.sid}:{self.token}".encode()).decode()
+        headers = {"Authorization": f"Basic {proof}"}
+        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+            recordings = None
+            for number in numbers:
+                texts = await self._list(session, "Messages", {"To": number, **within.filters("DateSent")})
+                forms += [_text(one) for one in texts if _came_in(one) and within.holds(one.get("date_sent"))]
+                calls = await self._list(session, "Calls", {"To": number, **within.filters("EndTime")})
+                ended = [one for one in calls if _came_in(one) and within.holds(one.get("end_time"))]
+                if ended and recordings is None:
+                    earlier = _Within(since - LONGEST_CALL, until).filters("DateCreated")
+                    listed = await self._list(session, "Recordings", earlier)
+                    recordings = {str(one.get("call_sid")): one for one in listed}
+                forms += [self._call(one, (recordings or {}).get(str(one.get("sid")))) for one in ended]
+        return forms
+
+    async def _list(
+        self, session: aiohttp.ClientSession, name: str, filters: Mapping[str, str]
+    ) -> list[Mapping[str, Any]]:
+        query = urlencode({**filters, "PageSize": PAGE_SIZE})
+        url = f"{self.api.rstrip('/')}/2010-04-01/Accounts/{self.sid}/{name}.json?{query}"
+        found: list[Mapping[str, Any]] = []
+        for _ in range(MAX_PAGES):
+            page = await _get(session, url, name)
+            found += [one for one in page.get(name.lower()) or () if isinstance(one, dict)]
+            following = page.get("next_page_uri")
+            if not following:
+                return found
+            # Only its path counts: the token goes to no other host.
+            url = urljoin(url, "/" + str(following).lstrip("/"))
+        raise SourceError(f"Twilio lists more than {MAX_PAGES} pages of {name}")
+
+    def _call(self, call: Mapping[str, Any], recording: Mapping[str, Any] | None) -> Form:
+        told = {
+            "CallSid": call.get("sid"),
+            "From": call.get("from"),
+            "To": call.get("to"),
+            "CallStatus": call.get("status"),
+            "CallerName": call.get("caller_name"),
+            "Direction": "inbound",
+        }
+        if recording is not None:
+            told |= {
+                "RecordingSid": recording.get("sid"),
+                "RecordingUrl": urljoin(self.api, str(recording.get("uri", "")).removesuffix(".json")),
+                "RecordingDuration": recording.get("duration"),
+                "RecordingSource": recording.get("source"),
+                "RecordingStatus": recording.get("status"),
+            }
+        return _form(told)
+
+
+@dataclass(frozen=True, slots=True)
+class _Within:
+    since: datetime
+    until: datetime
+
+    def filters(self, name: str) -> dict[str, str]:
+        """As Twilio's own SDK writes them: the sign stands in the parameter's name."""
+        return {f"{name}>": _written(self.since), f"{name}<": _written(self.until + timedelta(seconds=1))}
+
+    def holds(self, written: Any) -> bool:
+        """Whether a moment of the list lies within; what can't be read does, so that it is not lost."""
+        try:
+            moment = parsedate_to_datetime(str(written))
+        except ValueError:
+            return True
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return self.since.replace(microsecond=0) <= moment <= self.until
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+async def _get(session: aiohttp.ClientSession, url: str, name: str) -> Mapping[str, Any]:
+    try:
+        async with session.get(url, allow_redirects=False) as answer:
+            if answer.status in (401, 403):
+                raise SourceError("Twilio does not let the bridge ask: check account_sid and auth_token")
+            if answer.status != HTTPStatus.OK:
+                raise SourceError(f"Twilio answers {answer.status} to the list of {name}")
+            body = await answer.content.read(MAX_PAGE + 1)
+            while len(body) <= MAX_PAGE and (more := await answer.content.read(MAX_PAGE + 1 - len(body))):
+                body += more
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise SourceError(f"Twilio can't be reached ({type(error).__name__})") from None
+    if len(body) > MAX_PAGE:
+        raise SourceError(f"Twilio's list of {name} is too long")
+    try:
+        page = json.loads(body)
+    except ValueError:
+        page = None
+    if not isinstance(page, dict):
+        raise SourceError(f"Twilio's list of {name} can't be read")
+    return page
+
+
+def _came_in(one: Mapping[str, Any]) -> bool:
+    return one.get("direction") == "inbound"
+
+
+def _text(text: Mapping[str, Any]) -> Form:
+    told = {"MessageSid": "sid", "From": "from", "To": "to", "Body": "body", "NumMedia": "num_media"}
+    return _form({name: text.get(field) for name, field in told.items()})
+
+
+def _form(told: Mapping[str, Any]) -> Form:
+    return {name: str(value) for name, value in told.items() if value is not None}
