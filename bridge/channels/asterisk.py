@@ -10,6 +10,8 @@ import ssl
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
+from time import monotonic
 from typing import Literal
 
 import structlog
@@ -25,7 +27,8 @@ from bridge.channels.ami import (
     write_action,
 )
 from bridge.channels.calls import Board, Call
-from bridge.channels.channel import Channel, ChannelType, Surroundings
+from bridge.channels.cdr import CdrSettings, RecordedCall, recorded_calls
+from bridge.channels.channel import Channel, ChannelType, Recount, Surroundings
 from bridge.channels.moments import from_unix
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import Region
@@ -39,6 +42,7 @@ from bridge.model.priority import Priority
 QUIET_SECONDS = 30.0  # of silence before Asterisk is asked whether it is there; as long again for its answer
 FIRST_PAUSE = 1.0  # seconds before another try; doubled up to the longest
 LONGEST_PAUSE = 60.0
+STEADY_SECONDS = 60.0  # a connection that lasted so long was a good one
 
 log = structlog.get_logger(__name__)
 
@@ -70,12 +74,27 @@ class AsteriskSettings(Section):
     region: Region | None = Field(
         default=None, description="The country (US, GB, ...) of numbers that come without a country code."
     )
+    cdr: CdrSettings | None = Field(
+        default=None,
+        description="Asterisk's call detail records, by which calls are found that the connection could not tell of.",
+    )
 
 
 def build(channel: ChannelId, settings: AsteriskSettings, around: Surroundings) -> Channel:
     """A channel that listens to Asterisk. Raises `SecretUnreadableError`."""
     line = _Line(channel, settings, settings.secret.read_text(), around)
-    return Channel(channel, ASTERISK.name, serve=line.serve)
+    return Channel(channel, ASTERISK.name, serve=line.serve, recount=_recount(channel, settings))
+
+
+def _recount(channel: ChannelId, settings: AsteriskSettings) -> Recount | None:
+    if (records := settings.cdr) is None:
+        return None
+
+    async def recount(since: datetime, until: datetime) -> list[IntakeEvent]:
+        calls = await recorded_calls(records, since, until)
+        return [_recorded(channel, call, settings.region) for call in calls]
+
+    return recount
 
 
 ASTERISK = ChannelType("asterisk", AsteriskSettings, build)
@@ -95,9 +114,9 @@ class _Line:
 
     async def serve(self) -> None:
         """Stay connected. What goes wrong is told, and tried again ever less often."""
-        pause = FIRST_PAUSE
+        pause = FIRST_PAUSE / 2
         while True:
-            self.heard = False
+            self.heard, began = False, monotonic()
             try:
                 await self._session()
                 trouble = "Asterisk ended the connection"
@@ -117,7 +136,9 @@ class _Line:
                 )
                 trouble = "the bridge failed at what Asterisk said; its log says where"
             await self._tell(trouble)
-            pause = FIRST_PAUSE if self.heard else min(pause * 2, LONGEST_PAUSE)
+            # One that lets the bridge in and drops it again is not asked every second either.
+            lasted = self.heard and monotonic() - began >= STEADY_SECONDS
+            pause = FIRST_PAUSE if lasted else min(pause * 2, LONGEST_PAUSE)
             await asyncio.sleep(pause)
 
     async def _session(self) -> None:
@@ -155,7 +176,7 @@ class _Line:
             event = message.get("event")
             if event == "Shutdown":
                 return
-            if message.get("response") == "Error" and message.get("actionid") in _QUESTIONS:
+            if _is_forbidden(message) and message.get("actionid") in _QUESTIONS:
                 await self._tell(
                     f"Asterisk does not allow {message['actionid']}: see read and write in manager.conf"
                 )
@@ -177,7 +198,7 @@ class _Line:
             return
         missed = int(count) - self.board.mailboxes.get(mailbox, int(count))
         self.board.mailboxes[mailbox] = int(count)
-        if missed > 0:
+        if missed > 0 and self.settings.cdr is None:  # the records tell of each call by itself
             now = self.around.now()
             await self._keep(
                 IntakeEvent(
@@ -221,8 +242,29 @@ def _places(error: Exception) -> list[str]:
     return [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
 
 
+def _recorded(channel: ChannelId, recorded: RecordedCall, region: str | None) -> IntakeEvent:
+    call = Call(
+        recorded.linkedid,
+        began=str(round(recorded.began.timestamp())),
+        caller=recorded.caller,
+        caller_name=recorded.caller_name,
+        called=recorded.called,
+        queue=recorded.queue,
+        fate=recorded.fate,
+        voicemail=recorded.voicemail,
+        mailbox=recorded.mailbox,
+    )
+    assert call.kind is not None  # noqa: S101 - only calls that nobody took are found
+    return _event(channel, call, call.kind, region)
+
+
+def _is_forbidden(message: Message) -> bool:
+    # An Asterisk without queues or mailboxes does not know the question, and has nothing to tell of them.
+    return message.get("response") == "Error" and "unknown command" not in message.get("message", "").lower()
+
+
 # What is asked after each login, so that nothing stays unknown that happened before it.
-_QUESTIONS = ("CoreShowChannels", "VoicemailUsersList")
+_QUESTIONS = ("CoreShowChannels", "QueueStatus", "VoicemailUsersList")
 
 
 def _event(channel: ChannelId, call: Call, kind: EventKind, region: str | None) -> IntakeEvent:

@@ -82,6 +82,8 @@ class Board:
     def hear(self, message: Message) -> list[Call]:
         """Take a message; give the calls that have ended by it."""
         event, linkedid = message.get("event", ""), message.get("linkedid", "")
+        if event == "QueueEntry":  # the answer to QueueStatus names the channel only
+            linkedid = self._home.get(message.get("uniqueid", ""), "")
         if event == "VarSet" and message.get("variable", "").startswith("VM_"):
             self._recorded[message["variable"]] = message.get("value", "")
         if event == "MessageWaiting":
@@ -204,6 +206,7 @@ _TELLABLE = ("body", "priority", "recipient")
 _APPEARANCES = frozenset({"Newchannel", "Newstate", "CoreShowChannel", "QueueCallerJoin"})
 _FACTS: dict[str, Callable[[Call, Message], Call]] = {
     "QueueCallerJoin": lambda call, said: replace(call, queue=said.get("queue", ""), fate=Fate.WAITING),
+    "QueueEntry": lambda call, said: replace(call, queue=said.get("queue", ""), fate=Fate.WAITING),
     "QueueCallerAbandon": lambda call, said: replace(
         call, waited=said.get("holdtime", ""), fate=Fate.ABANDONED
     ),

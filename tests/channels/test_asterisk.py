@@ -223,6 +223,51 @@ async def test_a_call_that_still_waits_after_the_connection_was_away_goes_on(inb
     assert [event.kind for event in inbox.events] == [EventKind.ABANDONED_CALL]
 
 
+async def test_a_caller_who_began_to_wait_while_the_connection_was_away_is_found(
+    inbox: RememberingInbox,
+) -> None:
+    caller = "CallerIDNum: 5550001111\r\nUniqueid: 7\r\n"
+    there = f"Event: CoreShowChannel\r\n{caller}Linkedid: 7\r\n\r\nEvent: CoreShowChannelsComplete\r\n\r\n"
+    waits = f"Event: QueueEntry\r\nQueue: heart\r\n{caller}\r\nEvent: QueueStatusComplete\r\n\r\n"
+    answers = {"CoreShowChannels": there.encode(), "QueueStatus": waits.encode()}
+    async with pbx(Pbx(answers)) as made, bridged(made, inbox):
+        await made.connected.wait()
+        made.writers[0].write(b"Event: Hangup\r\nUniqueid: 7\r\nLinkedid: 7\r\n\r\n")
+        await until(lambda: bool(inbox.events))
+    [event] = inbox.events
+    assert (event.kind, event.queue, event.caller) == (
+        EventKind.MISSED_CALL,
+        Phi("heart"),
+        Phi("+15550001111"),
+    )
+
+
+async def test_an_asterisk_without_queues_is_no_trouble(inbox: RememberingInbox) -> None:
+    unknown = reply("Error", "QueueStatus", "Message: Invalid/unknown command: QueueStatus.\r\n")
+    async with pbx(Pbx({"QueueStatus": unknown})) as made, bridged(made, inbox) as told:
+        await made.connected.wait()
+        made.writers[0].write(ABANDON)
+        await until(lambda: bool(inbox.events))
+    assert told == [None]
+
+
+async def test_an_asterisk_that_lets_the_bridge_in_and_drops_it_is_asked_ever_less_often(
+    inbox: RememberingInbox,
+) -> None:
+    class Dropping(Pbx):
+        def answer(self, action: Message) -> bytes:
+            if action["action"] == "CoreShowChannels":
+                self.writers.pop().close()
+                return b""
+            return super().answer(action)
+
+    async with pbx(Dropping()) as made, bridged(made, inbox) as told:
+        await until(lambda: made.logins >= 4)
+        await asyncio.sleep(0.2)
+    assert made.logins <= 4 + 0.2 / asterisk.LONGEST_PAUSE + 1
+    assert "Asterisk closed the connection" in told
+
+
 async def test_messages_left_while_the_connection_was_away_are_found(inbox: RememberingInbox) -> None:
     def counted(count: int) -> dict[str, bytes]:
         entry = f"Event: VoicemailUserEntry\r\nVMContext: default\r\nVoiceMailbox: 100\r\nNewMessageCount: {count}"
@@ -237,6 +282,18 @@ async def test_messages_left_while_the_connection_was_away_are_found(inbox: Reme
         await until(lambda: bool(inbox.events))
     [event] = inbox.events
     assert (event.recipient, event.attributes["messages"]) == (Phi("100@default"), Phi("2"))
+
+
+async def test_where_there_are_call_records_they_tell_of_messages(inbox: RememberingInbox) -> None:
+    entry = (
+        "Event: VoicemailUserEntry\r\nVMContext: default\r\nVoiceMailbox: 100\r\nNewMessageCount: {}\r\n\r\n"
+    )
+    section = f"{ASTERISK}cdr: {{file: {CAPTURES / 'Master.csv'}}}\n"
+    async with pbx(Pbx()) as made, bridged(made, inbox, section):
+        await made.connected.wait()
+        made.writers[0].write((entry.format(1) + entry.format(2)).encode() + ABANDON)
+        await until(lambda: bool(inbox.events))
+    assert [event.kind for event in inbox.events] == [EventKind.ABANDONED_CALL]
 
 
 async def test_a_call_waits_for_the_database(inbox: RememberingInbox) -> None:

@@ -1,0 +1,220 @@
+"""Asterisk's call detail records: what became of calls that its manager interface could not tell of.
+
+https://docs.asterisk.org/Configuration/Reporting/Call-Detail-Records-CDR/ (the file of `cdr_csv`; with `newcdrcolumns`
+it has the Linkedid, too), and the table of `cdr_pgsql` and of `cdr_adaptive_odbc`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from sqlalchemy import MetaData, Table, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from bridge.channels.calls import Fate, Voicemail
+from bridge.config.values import LocalPath, SecretRef, Section
+from bridge.model.errors import SourceError
+
+LONGEST_CALL = timedelta(hours=4)  # a record is written at the end of a call, and named by its begin
+READ_AT_FIRST = 1024 * 1024  # bytes from the end of the file; doubled until they reach back far enough
+READ_AT_MOST = 256 * 1024 * 1024
+ASK_SECONDS = 30.0
+MAX_ROWS = 100_000
+
+_COLUMNS = (
+    *("accountcode", "src", "dst", "dcontext", "clid", "channel", "dstchannel", "lastapp", "lastdata"),
+    *("start", "answer", "end", "duration", "billsec", "disposition", "amaflags", "uniqueid", "userfield"),
+    *("peeraccount", "linkedid", "sequence"),
+)
+_AT_LEAST = _COLUMNS.index("uniqueid") + 1
+
+Row = Mapping[str, str]
+
+
+class CdrSettings(Section):
+    """Where Asterisk writes its call detail records: a file, or a table."""
+
+    file: LocalPath | None = Field(default=None, description="The file of cdr_csv, mostly Master.csv.")
+    database: SecretRef | None = Field(
+        default=None,
+        description="The address of a database with a table of them: postgresql://... or sqlite:///...",
+    )
+    table: str = Field(default="cdr", description="The table's name.")
+    contexts: tuple[str, ...] = Field(
+        default=(), description="The contexts (dcontext) of records that count; all, if left out."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.file is None) == (self.database is None):
+            raise ValueError("give either file or database")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """A call that nobody took, as its records have it."""
+
+    linkedid: str
+    began: datetime
+    fate: Fate
+    voicemail: Voicemail | None
+    caller: str = field(repr=False)
+    caller_name: str = field(repr=False)
+    called: str = field(repr=False)
+    queue: str = field(repr=False)
+    mailbox: str = field(repr=False)
+
+
+async def recorded_calls(settings: CdrSettings, since: datetime, until: datetime) -> list[RecordedCall]:
+    """The calls that nobody took, and that ended between two moments. Raises `SourceError`."""
+    if settings.file is not None:
+        rows = await asyncio.to_thread(_rows_of_file, settings.file, since)
+    else:
+        assert settings.database is not None  # noqa: S101 - one of them is given
+        rows = await _rows_of_table(settings.database.read_text(), settings.table, since)
+    return calls_of(rows, since, until, settings.contexts)
+
+
+def calls_of(
+    rows: Iterable[Row], since: datetime, until: datetime, contexts: Sequence[str] = ()
+) -> list[RecordedCall]:
+    """What became of each call. Without a Linkedid only the callers' own channels count, by their Uniqueid."""
+    calls: dict[str, list[Row]] = {}
+    for row in rows:
+        linkedid = row.get("linkedid") or row["uniqueid"]
+        own = row["uniqueid"] == linkedid and (row.get("linkedid") or not row["channel"].startswith("Local/"))
+        if own or row.get("linkedid"):
+            calls.setdefault(linkedid, []).append(row)
+    found = []
+    for linkedid, of_call in calls.items():
+        began = _began(linkedid)
+        ended = max((_ended(row) for row in of_call), default=None)
+        counts = not contexts or any(row["dcontext"] in contexts for row in of_call)
+        if began is None or ended is None or not since <= ended <= until or not counts:
+            continue
+        if call := _call(linkedid, began, of_call):
+            found.append(call)
+    return found
+
+
+def _call(linkedid: str, began: datetime, rows: Sequence[Row]) -> RecordedCall | None:
+    """What the records of one call say; None if somebody took it, or nobody was asked for."""
+    callers = [row for row in rows if row["uniqueid"] == linkedid] or rows
+    tried = [row for row in callers if row["lastapp"].lower() in ("queue", "dial")]
+    spoke = [row for row in rows if row["lastapp"].lower() == "voicemail"]
+    if not spoke and (not tried or tried[-1]["disposition"] == "ANSWERED"):
+        return None
+    queues = [row for row in tried if row["lastapp"].lower() == "queue"]
+    first = callers[0]
+    gave_up = tried and tried[-1]["lastapp"].lower() == "queue"
+    return RecordedCall(
+        linkedid,
+        began,
+        Fate.ABANDONED if gave_up else Fate.UNANSWERED,
+        # Whether there is a message in the box the records don't say.
+        Voicemail.LEFT if spoke else None,
+        caller=first["src"],
+        caller_name=_name(first["clid"]),
+        called=first["dst"],
+        queue=_argument(queues[-1]) if queues else "",
+        mailbox=_argument(spoke[-1]) if spoke else "",
+    )
+
+
+def _argument(row: Row) -> str:
+    return row["lastdata"].partition(",")[0]
+
+
+def _name(clid: str) -> str:
+    match = re.fullmatch(r'"(.*)" <.*>', clid, re.DOTALL)
+    return match[1] if match else ""
+
+
+def _began(uniqueid: str) -> datetime | None:
+    """A Uniqueid holds the second in which its channel began, after the system's name, in whatever zone records are."""
+    match = re.fullmatch(r"(?:.*-)?([0-9]{9,11})\.[0-9]+", uniqueid, re.DOTALL)
+    return datetime.fromtimestamp(int(match[1]), UTC) if match else None
+
+
+def _ended(row: Row) -> datetime:
+    began = _began(row["uniqueid"]) or datetime.fromtimestamp(0, UTC)
+    seconds = row["duration"]
+    return began + timedelta(seconds=int(seconds) if re.fullmatch("[0-9]{1,6}", seconds) else 0)
+
+
+def _rows_of_file(path: Path, since: datetime) -> list[Row]:
+    """The records since then, and some before; also those in the file that was rotated last."""
+    try:
+        rows, reaches_back = _tail(path, since)
+        rotated = path.with_name(f"{path.name}.1")
+        if not reaches_back and rotated.exists():
+            rows = _tail(rotated, since)[0] + rows
+    except OSError as error:
+        raise SourceError(f"the call records can't be read from {path}: {error.strerror}") from None
+    return rows
+
+
+def _tail(path: Path, since: datetime) -> tuple[list[Row], bool]:
+    """The end of a file, and whether it begins before that moment."""
+    size = READ_AT_FIRST
+    with path.open("rb") as file:
+        length = file.seek(0, io.SEEK_END)
+        while True:
+            file.seek(max(0, length - size))
+            data = file.read(size)
+            whole = size >= length
+            rows = _parsed(data if whole else data.partition(b"\n")[2])
+            reaches_back = bool(rows) and (_ended(rows[0]) < since - LONGEST_CALL)
+            if whole or reaches_back:
+                return rows, reaches_back
+            if size >= READ_AT_MOST:
+                raise SourceError(f"the call records in {path} are too many: rotate the file")
+            size *= 2
+
+
+def _parsed(data: bytes) -> list[Row]:
+    """The whole records; the last line may be half written."""
+    text = data[: data.rfind(b"\n") + 1].decode(errors="replace")
+    return [
+        dict(zip(_COLUMNS, record, strict=False))
+        for line in text.split("\n")
+        for record in csv.reader([line])
+        if len(record) >= _AT_LEAST
+    ]
+
+
+async def _rows_of_table(url: str, name: str, since: datetime) -> list[Row]:
+    driver = url.replace("postgresql://", "postgresql+asyncpg://", 1).replace(
+        "sqlite://", "sqlite+aiosqlite://", 1
+    )
+    engine = create_async_engine(driver)
+    # In whatever zone the records are written, this is early enough.
+    earliest = (since - LONGEST_CALL - timedelta(days=1)).replace(tzinfo=None)
+    try:
+        async with asyncio.timeout(ASK_SECONDS), engine.connect() as connection:
+            table = await connection.run_sync(lambda sync: Table(name, MetaData(), autoload_with=sync))
+            begin = next((table.c[each] for each in ("start", "calldate") if each in table.c), None)
+            if begin is None or "uniqueid" not in table.c:
+                raise SourceError(f"the table {name} has no uniqueid, or neither start nor calldate")
+            newest = begin >= (earliest if begin.type.python_type is datetime else str(earliest))
+            query = select(table).where(newest).order_by(begin).limit(MAX_ROWS + 1)
+            found = (await connection.execute(query)).mappings().all()
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        raise SourceError(f"the call records can't be asked for ({type(error).__name__})") from None
+    finally:
+        await engine.dispose()
+    if len(found) > MAX_ROWS:
+        raise SourceError(f"the table {name} has more than {MAX_ROWS} records of one day")
+    empty = dict.fromkeys(_COLUMNS, "")
+    return [empty | {key: "" if value is None else str(value) for key, value in row.items()} for row in found]
