@@ -21,6 +21,7 @@ from bridge.channels.channel import Channel, Surroundings
 from bridge.channels.http import Health, build_application, build_metrics_application, serve
 from bridge.config import Config, ConfigError
 from bridge.engine import operations
+from bridge.engine.adoption import Adoption, adopt
 from bridge.engine.answers import Answers
 from bridge.engine.calendars import Calendars, complete
 from bridge.engine.coverage import Coverage
@@ -39,7 +40,7 @@ from bridge.engine.replies import Replies
 from bridge.engine.retain import Retention
 from bridge.engine.rulebook import Clock, CurrentRulebook, LiveRulebook, Rulebook
 from bridge.engine.shifts import Shifts
-from bridge.engine.situation import Situation
+from bridge.engine.situation import Situation, is_known
 from bridge.engine.watch import Watch
 from bridge.ledger import Action, Record
 from bridge.matrix.courier import MatrixCourier
@@ -167,6 +168,9 @@ def room_plan(live: CurrentRulebook, situation: Situation, now: Clock, destinati
     rooms, encryption, roster = config.nightbell.rooms, config.nightbell.encryption, config.roster
     people: tuple[PersonId, ...] = ()
     members: frozenset[UserId] = frozenset()
+    if not is_known(config, destination):
+        message = f"the configuration has no {destination} any more"
+        raise HomeserverError(message, retry=False)
     if destination.role is not None:
         name = roster.roles[destination.role].room.name
         people = room_members(config, destination.role, now(), situation.changes)
@@ -263,6 +267,7 @@ async def _run_loops(
     started = Record(Action.STARTED, objects={"version": __version__, "config": house.config.hash})
     async with database.write() as connection:
         await ledger.append(connection, [started], now())
+    await adopt(Adoption(database, keys, inbox, live().config, situation), now())
     kept = house.config.nightbell.ledger
     notary = Notary(database, keys, every=kept.sign_every, anchor=kept.anchor, now=now)
 

@@ -13,14 +13,13 @@ from bridge.config import Config
 from bridge.engine import operations, page_message
 from bridge.engine.messages import message
 from bridge.engine.rulebook import Clock, CurrentRulebook
-from bridge.engine.situation import Situation, destination_of, places
+from bridge.engine.situation import Situation, destination_of, is_known, places, room_of
 from bridge.ledger import Action, Record
 from bridge.model.decision import Decision
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import IntakeId, PageId, RetentionClassId
 from bridge.model.phi import Phi
-from bridge.model.priority import Priority
 from bridge.policy import ladder
 from bridge.policy.rendering import render_again, render_move
 from bridge.policy.routing import route
@@ -202,6 +201,7 @@ class Dispatch:
                 destination, Purpose.NUDGE, again, key, urgency=page.priority.rank, page=page_id, target=main
             )
             for destination, main in (await outbox.messages_of(connection, page_id)).items()
+            if is_known(config, destination)
         ]
         await outbox.put(connection, nudges, now)
 
@@ -237,13 +237,6 @@ def _routed(opening: Opening, patient: bytes | None) -> Record:
     }
     outcome = "notified" if opening.move else "held_back"
     return Record(Action.ROUTED, page=page.id, objects=objects, outcome=outcome, patient=patient)
-
-
-def room_of(config: Config, decision: Decision) -> str | None:
-    """The named room of a decision: the rule's, or for STAT the role's own."""
-    if decision.room is not None or decision.priority is not Priority.STAT:
-        return decision.room
-    return config.roster.roles[decision.role].stat_room
 
 
 def _shown(row: IntakeRow) -> Draft:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.config import Config
 from bridge.engine.messages import message, replacement
-from bridge.engine.situation import destination_of
+from bridge.engine.situation import destination_of, is_known
 from bridge.model.doors import Destination
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import PageId
@@ -61,6 +61,8 @@ async def show(
     content = replacement(render(config, page, event, now, page.count))
     drafts: list[Draft] = []
     for destination, main in (await outbox.messages_of(connection, page_id)).items():
+        if not is_known(config, destination):
+            continue
         urgency = page.priority.rank
         drafts.append(
             Draft(destination, Purpose.STATUS, content, key, urgency=urgency, page=page.id, target=main)

@@ -9,10 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.config import Config
 from bridge.engine.rulebook import Clock
+from bridge.model.decision import Decision
 from bridge.model.doors import Courier, Destination
 from bridge.model.errors import NightbellError
 from bridge.model.ids import PersonId, RoleId, UserId
 from bridge.model.page import Page
+from bridge.model.priority import Priority
 from bridge.policy.ladder import Reachable
 from bridge.policy.schedule import Change
 from bridge.store import shifts
@@ -72,6 +74,20 @@ class Situation:
 def destination_of(config: Config, role: RoleId, room: str | None) -> Destination:
     """Where a page's message stands: in a named room if it has one that still exists, else in its role's."""
     return Destination(room=room) if room is not None and room in config.roster.rooms else Destination(role)
+
+
+def is_known(config: Config, destination: Destination) -> bool:
+    """Whether a destination is one that the configuration still has."""
+    if destination.role is not None:
+        return destination.role in config.roster.roles
+    return destination.room is None or destination.room in config.roster.rooms
+
+
+def room_of(config: Config, decision: Decision) -> str | None:
+    """The named room of a decision: the rule's, or for STAT the role's own."""
+    if decision.room is not None or decision.priority is not Priority.STAT:
+        return decision.room
+    return config.roster.roles[decision.role].stat_room
 
 
 def places(config: Config, page: Page) -> set[Destination]:

@@ -94,7 +94,9 @@ class _Place:
     notified: tuple[PersonId, ...] = ()
 
     def can(self, role: RoleId, person: PersonId) -> bool:
-        """Whether a person can be asked."""
+        """Whether a person can be asked: the files may have them no more."""
+        if person not in self.config.roster.people:
+            return False
         return not on_leave(self.config.roster, person, self.now) and self.reachable(role, person)
 
     def step(self, number: int) -> Step | None:

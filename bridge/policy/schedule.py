@@ -79,9 +79,7 @@ def _scheduled(
     roster = config.roster
     role = roster.roles[role_id]
     zone = roster.zone(role_id)
-    taken = [
-        change.holder for change in changes if change.role == role_id and change.start <= at < change.until
-    ]
+    taken = _taken(config, role_id, at, changes)
     swapped = _swapped(role, zone, at)
     layers = (
         swapped.get(person, person)
@@ -91,6 +89,15 @@ def _scheduled(
     )
     found = (*reversed(taken), *reversed(_overridden(role, zone, at)), *layers)
     return tuple(dict.fromkeys(person for person in found if not on_leave(roster, person, at)))
+
+
+def _taken(config: Config, role: RoleId, at: datetime, changes: Iterable[Change]) -> list[PersonId]:
+    """Who took the present shift, or was given it. People who have been taken out of the files hold nothing."""
+    return [
+        change.holder
+        for change in changes
+        if change.role == role and change.start <= at < change.until and change.holder in config.roster.people
+    ]
 
 
 def on_leave(roster: Roster, person: PersonId, at: datetime) -> bool:
@@ -199,9 +206,7 @@ def room_members(
     backup = (of.backup,) if of.backup is not None else ()
     changes = tuple(changes)
     if of.room.members == "roster":
-        taken = (
-            change.holder for change in changes if change.role == role and change.start <= at < change.until
-        )
+        taken = _taken(config, role, at, changes)
         return tuple(dict.fromkeys((*config.roster.persons(of.members), *backup, *taken)))
     present = (holders(config, role, moment, changes) for moment in (at, at + BEFORE_HAND_OVER))
     return tuple(dict.fromkeys((*(person for people in present for person in people), *backup)))

@@ -241,6 +241,17 @@ async def mark_failed(connection: AsyncConnection, entry: OutboxId, error: str) 
     )
 
 
+async def withdraw(connection: AsyncConnection, page: PageId, destination: Destination) -> None:
+    """What waits to be said of a page at a destination is said elsewhere."""
+    await connection.execute(
+        update(outbox)
+        .where(outbox.c.page == page, outbox.c.state.in_(WAITING), outbox.c.destination == str(destination))
+        .values(
+            state="failed", error="its room is in the configuration no more", sealed=None, wire_content=None
+        )
+    )
+
+
 async def postpone(connection: AsyncConnection, entry: OutboxId, until: datetime, error: str) -> None:
     """Try again later; those behind it in its room wait too."""
     await connection.execute(

@@ -199,6 +199,32 @@ async def names_in_use(connection: AsyncConnection) -> dict[str, set[str]]:
     return {kind: {getattr(row, kind) for row in found} for kind in ("role", "ladder", "template")}
 
 
+async def unanswered(connection: AsyncConnection) -> list[Page]:
+    """The pages that somebody still has to answer for, accepted ones too, the most urgent first."""
+    rank = case({priority.value: priority.rank for priority in Priority}, value=page.c.priority)
+    states = [*WAITING, PageState.ACCEPTED.value]
+    query = select(page).where(page.c.state.in_(states)).order_by(rank, page.c.opened_at)
+    return [_page(row) for row in (await connection.execute(query)).all()]
+
+
+async def adopt_page(
+    connection: AsyncConnection, adopted: Page, decision: Decision, move: Move | None, room: str | None
+) -> None:
+    """A page is what a decision says from now on; with a move, its ladder begins anew."""
+    values: dict[str, Any] = {
+        "role": decision.role,
+        "ladder": decision.ladder,
+        "template": decision.template,
+        "config_hash": decision.config_hash,
+        "room": room,
+        "bundle_mac": None,
+    }
+    if move is not None:
+        values |= {"step": move.step, "notified": list(move.notify), "declined": []}
+        await _set_timer(connection, adopted.id, move.step + 1, move.next_due)
+    await connection.execute(update(page).where(page.c.id == adopted.id).values(values))
+
+
 async def accept_page(connection: AsyncConnection, page_id: PageId, by: UserId, now: datetime) -> bool:
     """Give a waiting page to whoever accepted it first and stop its ladder. False if it waits no more."""
     taken = await connection.execute(

@@ -255,3 +255,9 @@ def test_shifts_follow_each_other_without_a_hole_or_an_overlap(
     assert [shift.start for shift in found] == edges[:-1]
     assert edges[-1] == until
     assert all(shift.start < shift.until for shift in found)
+
+
+def test_a_shift_that_somebody_took_who_is_no_more_in_the_files_is_the_rosters_again() -> None:
+    gone = Change(CARDIOLOGY, NOON, NOON + timedelta(hours=8), PersonId("zoe"))
+    assert holders(scheduled({"people": "ana"}), CARDIOLOGY, NOON, [gone]) == (ANA,)
+    assert PersonId("zoe") not in room_members(scheduled({"people": "ana"}), CARDIOLOGY, NOON, [gone])

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from testbed.bridge import CommandFailedError
-from testbed.clinician import Clinician
+from testbed.clinician import Clinician, Message
 from testbed.hospital import Hospital
 from testbed.process import free_port
 from tests.scenarios.story import SOON, at, people, shows
@@ -185,3 +185,26 @@ async def test_the_last_good_copy_outlives_the_calendars_server_and_a_restart(
     await hospital.bridge.start()
     await hospital.text("duty after a restart", to=LINE)
     assert "notified Dr. Ben" in (await staff["ben"].message("duty after a restart")).body
+
+
+async def test_open_pages_of_a_role_that_is_gone_after_a_restart_go_to_the_fallback(
+    hospital: Hospital, staff: Staff
+) -> None:
+    await hospital.text("duty has been abolished", to=LINE)
+    before = await staff["ben"].message("duty has been abolished")
+    await hospital.bridge.stop()
+    routing = hospital.bridge.config / "routing.yaml"
+    routing.write_text(routing.read_text().replace("rules: [{when: {words: duty}, then: {role: duty}}]", ""))
+    write(hospital, holds("ada").partition("  duty:\n")[0])
+    await hospital.bridge.start()
+    told = await staff["operator"].message('The configuration has no role "duty" any more', SOON)
+    assert "it is with Cardiology now" in told.body
+    ada = staff["ada"]
+
+    def again() -> Message | None:
+        return next((m for m in ada.messages if "abolished" in m.body and m.room_id != before.room_id), None)
+
+    page = await ada.wait_for(again, SOON)
+    assert "notified Dr. Ada" in page.body
+    await ada.react(page.event_id, "✅")
+    await shows(ada, page, "Accepted by Dr. Ada")
