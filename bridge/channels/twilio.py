@@ -10,6 +10,7 @@ import base64
 import hmac
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from typing import Annotated, Self
 from urllib.parse import parse_qsl, urlencode
@@ -34,6 +35,7 @@ from bridge.channels.forms import FORM, Fields, form_fields, readable, signed_by
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import Region, Secrets
 from bridge.channels.twilio_account import Account
+from bridge.channels.twilio_menu import Take, VoiceSettings, menu, take_call
 from bridge.channels.twilio_voice import call
 from bridge.config.values import Section, Setting, one_or_more
 from bridge.model.event import EventKind, IntakeEvent
@@ -62,6 +64,11 @@ class TwilioSettings(Section):
         default="https://api.twilio.com", description="Where Twilio's REST API is; another one for a region."
     )
 
+    voice: VoiceSettings | None = Field(
+        default=None,
+        description="What callers hear whose calls come to the bridge itself: a menu, and a voicemail.",
+    )
+
     @model_validator(mode="after")
     def _whose(self) -> Self:
         if self.reconcile and not self.account_sid:
@@ -72,7 +79,12 @@ class TwilioSettings(Section):
 def build(channel: ChannelId, settings: TwilioSettings, around: Surroundings) -> Channel:
     """A channel that takes incoming messages and calls. Raises `SecretUnreadableError`."""
     path = intake_path(channel)
-    routes = (Route("POST", path, _handler(channel, settings, around)),)
+    takes = {"": _taker(channel, settings, around)}
+    if settings.voice is not None:
+        takes |= menu(channel, settings.voice, settings.region, around)
+    routes = tuple(
+        Route("POST", path + under, _verified(settings, around, take)) for under, take in takes.items()
+    )
     return Channel(channel, TWILIO.name, routes, recount=_recount(channel, settings))
 
 
@@ -111,10 +123,11 @@ _DONE = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
 _MESSAGE = '<?xml version="1.0" encoding="UTF-8"?><Response><Message>{}</Message></Response>'
 
 
-def _handler(channel: ChannelId, settings: TwilioSettings, around: Surroundings) -> Handler:
+def _verified(settings: TwilioSettings, around: Surroundings, take: Take) -> Handler:
+    """Take only what Twilio has signed."""
     tokens = [reference.read_text() for reference in settings.auth_token]
 
-    async def take(request: Request) -> Answer:
+    async def verify(request: Request) -> Answer:
         fields = form_fields(request)
         if not is_signed(request, fields, around.public_url, tokens):
             return refusal(
@@ -123,6 +136,13 @@ def _handler(channel: ChannelId, settings: TwilioSettings, around: Surroundings)
         form = readable(fields)
         if settings.account_sid and form.get("AccountSid") != settings.account_sid:
             return refusal(403, "wrong_account", "The AccountSid is not the one in the configuration.")
+        return await take(request, form)
+
+    return verify
+
+
+def _taker(channel: ChannelId, settings: TwilioSettings, around: Surroundings) -> Take:
+    async def take(request: Request, form: dict[str, str]) -> Answer:
         if form.get("MessageSid") and _status(form) not in ("received", "receiving"):
             return Answer("ignored", 200, _DONE, "text/xml")
         if form.get("CallSid") and not form.get("MessageSid"):
@@ -139,7 +159,8 @@ def _handler(channel: ChannelId, settings: TwilioSettings, around: Surroundings)
                 "A message has MessageSid, and From or Body; a call has CallSid.",
                 id=kept.intake,
             )
-        receipt = await around.inbox.accept(event)
+        accept = around.inbox.accept if event.kind is EventKind.TEXT else partial(take_call, around.inbox)
+        receipt = await accept(event)
         said = await around.reply(event, receipt.intake) if event.kind is EventKind.TEXT else None
         answer = _DONE if said is None else _MESSAGE.format(escape(said))
         return Answer("duplicate" if receipt.duplicate else "accepted", 200, answer, "text/xml")

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from bridge.model.attachment import Attachment
-from bridge.model.event import IntakeEvent
+from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, EventId, IntakeId, RoleId, RoomId, UserId
 from bridge.model.phi import Phi
 from bridge.model.tap import Tap
@@ -17,10 +17,14 @@ from bridge.model.tap import Tap
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The inbox's word that an event is durable. The same event again gets the same id."""
+    """The inbox's word that an event is durable. The same event again gets the same id.
+
+    `kind` is that of the event that is kept under the key: a duplicate's own may be another one.
+    """
 
     intake: IntakeId
     duplicate: bool
+    kind: EventKind | None = None
 
 
 class Inbox(Protocol):

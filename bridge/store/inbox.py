@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.ledger import Action, Record
 from bridge.model.attachment import MOST, Attachment
 from bridge.model.doors import Receipt
-from bridge.model.event import IntakeEvent
+from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
 from bridge.store import attachments, ledger
@@ -119,9 +119,12 @@ class IntakeStore:
 
     async def _commit(self, together: Sequence[_Wanted]) -> list[Receipt]:
         async with self._database.write() as connection:
-            query = select(intake.c.channel, intake.c.key_mac, intake.c.id)
+            query = select(intake.c.channel, intake.c.key_mac, intake.c.id, intake.c.kind)
             query = query.where(intake.c.key_mac.in_([wanted.mac for wanted in together]))
-            known = {(row.channel, row.key_mac): row.id for row in (await connection.execute(query)).all()}
+            known = {
+                (row.channel, row.key_mac): (row.id, row.kind)
+                for row in (await connection.execute(query)).all()
+            }
             fresh: dict[tuple[str, bytes], _Wanted] = {}
             for wanted in together:
                 if (wanted.channel, wanted.mac) not in known:
@@ -137,12 +140,15 @@ class IntakeStore:
                         connection, IntakeId(row["id"]), key, wanted.attachments, now, channel=wanted.channel
                     )
                 await ledger.append(connection, [_received(row) for row in rows], now)
-        made = {(row["channel"], row["key_mac"]): row["id"] for row in rows}
+        made = {(row["channel"], row["key_mac"]): (row["id"], row["kind"]) for row in rows}
         receipts = []
         for wanted in together:
             name = (wanted.channel, wanted.mac)
             first = fresh.get(name) is wanted
-            receipts.append(Receipt(IntakeId(made.get(name) or known[name]), duplicate=not first))
+            intake_id, kind = made.get(name) or known[name]
+            receipts.append(
+                Receipt(IntakeId(intake_id), duplicate=not first, kind=EventKind(kind) if kind else None)
+            )
         return receipts
 
     async def waiting(self, connection: AsyncConnection, limit: int) -> list[IntakeRow | LockedRow]:
