@@ -6,6 +6,7 @@ How to set it up: docs/channels/asterisk.md. What becomes of a call: `bridge.cha
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import traceback
 from contextlib import suppress
@@ -26,6 +27,8 @@ from bridge.channels.ami import (
     read_message,
     write_action,
 )
+from bridge.channels.asterisk_spool import Message as Recorded
+from bridge.channels.asterisk_spool import media_source
 from bridge.channels.calls import Board, Call
 from bridge.channels.cdr import CdrSettings, RecordedCall, recorded_calls
 from bridge.channels.channel import Channel, ChannelType, Recount, Surroundings
@@ -33,6 +36,7 @@ from bridge.channels.moments import from_unix
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import Region
 from bridge.config.values import LocalPath, NumberSetting, SecretRef, Section, Setting
+from bridge.model.attachment import Attachment
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
@@ -78,12 +82,23 @@ class AsteriskSettings(Section):
         default=None,
         description="Asterisk's call detail records, by which calls are found that the connection could not tell of.",
     )
+    spool: LocalPath | None = Field(
+        default=None,
+        description="Where voicemail lies as the bridge sees it, such as /var/spool/asterisk/voicemail.",
+    )
+    delete_recordings: bool = Field(
+        default=False, description="Whether recordings are deleted there, once they are in the rooms."
+    )
 
 
 def build(channel: ChannelId, settings: AsteriskSettings, around: Surroundings) -> Channel:
     """A channel that listens to Asterisk. Raises `SecretUnreadableError`."""
     line = _Line(channel, settings, settings.secret.read_text(), around)
-    return Channel(channel, ASTERISK.name, serve=line.serve, recount=_recount(channel, settings))
+    spool = settings.spool
+    source = media_source(spool, remove=settings.delete_recordings) if spool is not None else None
+    return Channel(
+        channel, ASTERISK.name, serve=line.serve, recount=_recount(channel, settings), media=source
+    )
 
 
 def _recount(channel: ChannelId, settings: AsteriskSettings) -> Recount | None:
@@ -92,7 +107,7 @@ def _recount(channel: ChannelId, settings: AsteriskSettings) -> Recount | None:
 
     async def recount(since: datetime, until: datetime) -> list[IntakeEvent]:
         calls = await recorded_calls(records, since, until)
-        return [_recorded(channel, call, settings.region) for call in calls]
+        return [_recorded(channel, call, settings) for call in calls]
 
     return recount
 
@@ -215,7 +230,7 @@ class _Line:
         kind = call.kind
         begins_outside = not self.settings.contexts or call.context in self.settings.contexts
         if kind is not None and begins_outside:
-            await self._keep(_event(self.channel, call, kind, self.settings.region))
+            await self._keep(_event(self.channel, call, kind, self.settings))
 
     async def _keep(self, event: IntakeEvent) -> None:
         """Keep an event, however long it takes: Asterisk says nothing twice."""
@@ -242,7 +257,7 @@ def _places(error: Exception) -> list[str]:
     return [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
 
 
-def _recorded(channel: ChannelId, recorded: RecordedCall, region: str | None) -> IntakeEvent:
+def _recorded(channel: ChannelId, recorded: RecordedCall, settings: AsteriskSettings) -> IntakeEvent:
     call = Call(
         recorded.linkedid,
         began=str(round(recorded.began.timestamp())),
@@ -255,7 +270,7 @@ def _recorded(channel: ChannelId, recorded: RecordedCall, region: str | None) ->
         mailbox=recorded.mailbox,
     )
     assert call.kind is not None  # noqa: S101 - only calls that nobody took are found
-    return _event(channel, call, call.kind, region)
+    return _event(channel, call, call.kind, settings)
 
 
 def _is_forbidden(message: Message) -> bool:
@@ -267,8 +282,18 @@ def _is_forbidden(message: Message) -> bool:
 _QUESTIONS = ("CoreShowChannels", "QueueStatus", "VoicemailUsersList")
 
 
-def _event(channel: ChannelId, call: Call, kind: EventKind, region: str | None) -> IntakeEvent:
+def _recording(call: Call) -> tuple[Attachment, ...]:
+    """The message that the call left. A Linkedid ends with the moment at which the call began."""
+    began = re.search(r"(\d{9,11})\.\d+$", call.linkedid)
+    if began is None or not call.mailbox:
+        return ()
+    return (Recorded(call.mailbox, call.file, int(began[1]), call.caller).attachment(),)
+
+
+def _event(channel: ChannelId, call: Call, kind: EventKind, settings: AsteriskSettings) -> IntakeEvent:
     told = call.told or {}
+    region = settings.region
+    heard = kind == EventKind.VOICEMAIL and settings.spool is not None
     urgency = told.get("priority", "").lower()
     said = {"mailbox": call.mailbox, "digits": call.digits, "waited_seconds": call.waited}
     return IntakeEvent(
@@ -284,4 +309,5 @@ def _event(channel: ChannelId, call: Call, kind: EventKind, region: str | None) 
         priority=Priority(urgency) if urgency in list(Priority) else None,
         occurred_at=from_unix(call.began.partition(".")[0]),
         attributes={name: Phi(value) for name, value in said.items() if value},
+        attachments=_recording(call) if heard else (),
     )

@@ -51,6 +51,7 @@ class Call:
     fate: Fate | None = None
     voicemail: Voicemail | None = None
     mailbox: str = field(default="", repr=False)
+    file: str = field(default="", repr=False)  # the voicemail's, without its ending
     digits: str = field(default="", repr=False)
     told: Mapping[str, str] | None = field(
         default=None, repr=False
@@ -95,8 +96,9 @@ class Board:
             return ended + self._goes(message.get("uniqueid", ""), linkedid)
         if (call := self.calls.get(linkedid)) and event in _FACTS:
             self.calls[linkedid] = _FACTS[event](call, message)
-            if event == "MessageWaiting" and self._recorded.pop("VM_DUR", "") == "0:00":
-                self.calls[linkedid] = replace(self.calls[linkedid], voicemail=Voicemail.EMPTY)
+            if event == "MessageWaiting":
+                self.calls[linkedid] = _recorded(self.calls[linkedid], self._recorded)
+                self._recorded = {}
         return ended
 
     def only_these_go_on(self, channels: Iterable[str]) -> list[Call]:
@@ -184,6 +186,19 @@ def _message_waits(call: Call, message: Message) -> Call:
     if call.voicemail is None or message.get("waiting") != "1":
         return call
     return replace(call, voicemail=Voicemail.LEFT, mailbox=message.get("mailbox", ""))
+
+
+def _recorded(call: Call, said: Mapping[str, str]) -> Call:
+    """The call with what the mailer said, if that was of the same mailbox."""
+    mailbox = f"{said['VM_MAILBOX']}@{said.get('VM_CONTEXT')}" if "VM_MAILBOX" in said else call.mailbox
+    if call.voicemail is not Voicemail.LEFT or mailbox != call.mailbox:
+        return call
+    empty = said.get("VM_DUR") == "0:00"
+    return replace(
+        call,
+        voicemail=Voicemail.EMPTY if empty else Voicemail.LEFT,
+        file=said.get("VM_MESSAGEFILE", "").rpartition("/")[2],
+    )
 
 
 def _pressed(call: Call, message: Message) -> Call:

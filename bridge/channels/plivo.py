@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Iterable
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 from xml.sax.saxutils import escape, quoteattr
 
 from pydantic import Field
@@ -27,10 +27,14 @@ from bridge.channels.channel import (
     intake_path,
     refusal,
 )
+from bridge.channels.fetching import OF_ITS_ADDRESS, basic_auth, fetch
 from bridge.channels.forms import FORM, Fields, form_fields, readable, signed_bytes, spellings
 from bridge.channels.numbers import normal_number, with_plus
 from bridge.channels.settings import Secrets
 from bridge.config.values import Section
+from bridge.model.attachment import MOST, Attachment
+from bridge.model.doors import Fetched, MediaSource
+from bridge.model.errors import MediaError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
@@ -45,12 +49,30 @@ class PlivoSettings(Section):
     auth_token: Secrets = Field(
         description="The account's auth token, with which Plivo signs; several while it is being rotated."
     )
+    auth_id: str | None = Field(
+        default=None,
+        description="The account's auth ID, if its media need it together with the auth token (basic auth for media).",
+    )
 
 
 def build(channel: ChannelId, settings: PlivoSettings, around: Surroundings) -> Channel:
     """A channel that takes incoming messages. Raises `SecretUnreadableError`."""
-    path = intake_path(channel)
-    return Channel(channel, PLIVO.name, (Route("POST", path, _handler(channel, settings, around)),))
+    route = Route("POST", intake_path(channel), _handler(channel, settings, around))
+    return Channel(channel, PLIVO.name, (route,), media=_media_source(settings))
+
+
+def _media_source(settings: PlivoSettings) -> MediaSource:
+    if settings.auth_id is None:
+        return OF_ITS_ADDRESS
+    auth = basic_auth(settings.auth_id, settings.auth_token[0].read_text())
+
+    async def get(attachment: Attachment) -> Fetched:
+        url = attachment.place.reveal() if attachment.place is not None else ""
+        if not url.startswith("https://") or not (urlsplit(url).hostname or "").endswith(".plivo.com"):
+            raise MediaError("its address is not one of Plivo's", retry=False)
+        return await fetch(url, auth)
+
+    return MediaSource(get)
 
 
 def sample(settings: PlivoSettings, probe: Probe) -> Request:
@@ -158,4 +180,5 @@ def _intake_event(channel: ChannelId, form: dict[str, str]) -> IntakeEvent | Non
         caller=normal_number(with_plus(sender), None),
         called=normal_number(with_plus(form.get("To")), None),
         attributes={} if media == "0" else {"media_count": Phi(media)},
+        attachments=tuple(Attachment(place=Phi(url)) for n in range(MOST) if (url := form.get(f"Media{n}"))),
     )

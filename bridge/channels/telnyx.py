@@ -27,10 +27,12 @@ from bridge.channels.channel import (
     intake_path,
     refusal,
 )
+from bridge.channels.fetching import OF_ITS_ADDRESS, named
 from bridge.channels.forms import signed_bytes
 from bridge.channels.moments import Moment, from_unix
 from bridge.channels.numbers import normal_number
 from bridge.config.values import Section, one_or_more
+from bridge.model.attachment import MOST
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
@@ -57,7 +59,8 @@ class TelnyxSettings(Section):
 def build(channel: ChannelId, settings: TelnyxSettings, around: Surroundings) -> Channel:
     """A channel that takes incoming messages."""
     path = intake_path(channel)
-    return Channel(channel, TELNYX.name, (Route("POST", path, _handler(channel, settings, around)),))
+    route = Route("POST", path, _handler(channel, settings, around))
+    return Channel(channel, TELNYX.name, (route,), media=OF_ITS_ADDRESS)
 
 
 TELNYX = ChannelType("telnyx", TelnyxSettings, build)
@@ -136,4 +139,5 @@ def _intake_event(channel: ChannelId, key: str, message: _Message) -> IntakeEven
         called=normal_number(message.to[0].phone_number, None) if message.to else None,
         occurred_at=message.received_at,
         attributes={"media_count": Phi(str(len(message.media)))} if message.media else {},
+        attachments=tuple(filter(None, map(named, message.media[:MOST]))),
     )

@@ -35,9 +35,10 @@ from bridge.channels.forms import FORM, Fields, form_fields, readable, signed_by
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import Region, Secrets
 from bridge.channels.twilio_account import Account
+from bridge.channels.twilio_media import media_source, pictures
 from bridge.channels.twilio_menu import Take, VoiceSettings, menu, take_call
 from bridge.channels.twilio_voice import call
-from bridge.config.values import Section, Setting, one_or_more
+from bridge.config.values import SecretRef, Section, Setting, one_or_more
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, protect_optional
@@ -68,6 +69,14 @@ class TwilioSettings(Section):
         default=None,
         description="What callers hear whose calls come to the bridge itself: a menu, and a voicemail.",
     )
+    api_key: SecretRef | None = Field(
+        default=None,
+        description="An API key, SK...:secret, to fetch recordings and pictures with; the auth token, if left out.",
+    )
+    delete_media: bool = Field(
+        default=False,
+        description="Whether recordings and pictures are deleted at Twilio, once they are in the rooms.",
+    )
 
     @model_validator(mode="after")
     def _whose(self) -> Self:
@@ -85,7 +94,9 @@ def build(channel: ChannelId, settings: TwilioSettings, around: Surroundings) ->
     routes = tuple(
         Route("POST", path + under, _verified(settings, around, take)) for under, take in takes.items()
     )
-    return Channel(channel, TWILIO.name, routes, recount=_recount(channel, settings))
+    credentials = (settings.api_key or settings.auth_token[0]).read_text()
+    source = media_source(settings.api.rstrip("/"), credentials, remove=settings.delete_media)
+    return Channel(channel, TWILIO.name, routes, recount=_recount(channel, settings), media=source)
 
 
 def _recount(channel: ChannelId, settings: TwilioSettings) -> Recount | None:
@@ -187,6 +198,7 @@ def message(channel: ChannelId, form: dict[str, str], region: str | None) -> Int
         caller_name=protect_optional(form.get("ProfileName")),
         called=normal_number(form.get("To"), region),
         attributes={} if media == "0" else {"media_count": Phi(media)},
+        attachments=pictures(form),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bridge.channels.numbers import normal_number
+from bridge.channels.twilio_media import recording
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, protect_optional
@@ -24,7 +25,6 @@ def call(channel: ChannelId, form: Form, region: str | None) -> IntakeEvent | No
     said = {
         "digits": form.get("Digits"),
         "waited_seconds": form.get("QueueTime"),
-        "recording_url": form.get("RecordingUrl") if kind == EventKind.VOICEMAIL else None,
         "recording_seconds": form.get("RecordingDuration") if kind == EventKind.VOICEMAIL else None,
     }
     return IntakeEvent(
@@ -36,6 +36,7 @@ def call(channel: ChannelId, form: Form, region: str | None) -> IntakeEvent | No
         caller_name=protect_optional(form.get("CallerName")),
         called=normal_number(form.get("To"), region),
         attributes={name: Phi(value) for name, value in said.items() if value},
+        attachments=recording(form) if kind == EventKind.VOICEMAIL else (),
     )
 
 

@@ -29,6 +29,7 @@ from bridge.channels.channel import (
     intake_path,
     refusal,
 )
+from bridge.channels.fetching import OF_ITS_ADDRESS, named
 from bridge.channels.forms import form_fields, readable, signed_bytes
 from bridge.channels.moments import Moment, from_unix
 from bridge.channels.numbers import normal_number, with_plus
@@ -59,7 +60,8 @@ class VonageSettings(Section):
 def build(channel: ChannelId, settings: VonageSettings, around: Surroundings) -> Channel:
     """A channel that takes incoming messages. Raises `SecretUnreadableError`."""
     path = intake_path(channel)
-    return Channel(channel, VONAGE.name, (Route("POST", path, _handler(channel, settings, around)),))
+    route = Route("POST", path, _handler(channel, settings, around))
+    return Channel(channel, VONAGE.name, (route,), media=OF_ITS_ADDRESS)
 
 
 def sample(settings: VonageSettings, probe: Probe) -> Request:
@@ -130,6 +132,10 @@ class _Message(BaseModel):
     status: str | None = None
     message_type: str = "text"
     text: str | None = None
+    image: Any = None
+    audio: Any = None
+    video: Any = None
+    file: Any = None
     sender: str | None = Field(default=None, alias="from")
     to: str | None = None
     timestamp: Moment | None = None
@@ -140,16 +146,21 @@ def _of_messages_api(channel: ChannelId, request: Request) -> IntakeEvent | None
     message = _Message.model_validate_json(request.body.reveal())
     if message.status is not None:
         return None
+    media = (message.image, message.audio, message.video, message.file)
+    captions = [
+        each["caption"] for each in media if isinstance(each, dict) and isinstance(each.get("caption"), str)
+    ]
     return IntakeEvent(
         channel=channel,
         key=Phi(message.message_uuid),
         kind=EventKind.TEXT,
-        body=Phi(message.text or ""),
+        body=Phi(message.text or "\n".join(captions)),
         caller=normal_number(with_plus(message.sender), None),
         caller_name=protect_optional(message.profile.name),
         called=normal_number(with_plus(message.to), None),
         occurred_at=message.timestamp,
         attributes={} if message.message_type == "text" else {"media_count": Phi("1")},
+        attachments=tuple(filter(None, map(named, media))),
     )
 
 

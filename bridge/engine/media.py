@@ -135,6 +135,8 @@ class Media:
         shown = _shown(fetched, recording, one.attachment.name)
         file = await asyncio.to_thread(self._repository.encrypt_file, shown.file)
         content = json.loads(shown.message.reveal()) | {"file": json.loads(file.opening.reveal())}
+        if fetched.place is not None:
+            one = replace(one, attachment=replace(one.attachment, place=fetched.place))
         source = self._sources.get(one.channel)
         remove = source is not None and source.remove is not None
         async with self._database.write() as connection:

@@ -42,10 +42,14 @@ class Inbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a source gave: bytes, and their media type as far as it names one."""
+    """What a source gave: bytes, and their media type as far as it names one.
+
+    `place` is where it was found, if that is now known more exactly: there it will be deleted.
+    """
 
     content: Phi[bytes]
     type: str
+    place: Phi[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ async def waiting(
 async def keep_file(
     connection: AsyncConnection, one: Waiting, content: Phi[bytes], file: bytes, *, remove: bool
 ) -> None:
-    """Keep the ciphertext that will be uploaded, and what a room will be told of it."""
+    """Keep the ciphertext that will be uploaded, what a room will be told of it, and where it can be deleted."""
     fetched = one.attachment is not None and one.attachment.place is not None
     values: dict[str, Any] = {
         "state": "encrypted",
@@ -144,7 +144,9 @@ async def keep_file(
         "at_source": "todo" if remove and fetched else None,
         "attempts": 0,
     }
-    if not (remove and fetched):
+    if remove and fetched and one.attachment is not None:
+        values["sealed"] = one.key.seal(one.attachment.seal_form(), f"attachment {one.id}")
+    else:
         values["sealed"] = None
     await _change(connection, one.id, "todo", values)
 

@@ -120,8 +120,9 @@ async def test_the_delivery_status_of_another_message_is_no_page(
 
 
 async def test_pictures_are_counted(server: Server, inbox: RememberingInbox) -> None:
-    await send(server, Text="", Body="look", Type="mms", MediaCount="2")
+    await send(server, Text="", Body="look", Type="mms", MediaCount="2", Media0="https://media.plivo.com/1")
     assert (only(inbox).body, only(inbox).attributes) == (Phi("look"), {"media_count": Phi("2")})
+    assert [each.place for each in only(inbox).attachments] == [Phi("https://media.plivo.com/1")]
 
 
 @pytest.mark.parametrize("sender", ["CLINIC-24", "72975"])

@@ -109,6 +109,7 @@ async def test_other_events_are_no_pages(server: Server, inbox: RememberingInbox
 async def test_pictures_are_counted(server: Server, inbox: RememberingInbox) -> None:
     await send(server, text=None, media=[{"url": "https://media.example/1"}] * 2)
     assert (only(inbox).body, only(inbox).attributes) == (Phi(""), {"media_count": Phi("2")})
+    assert [each.place for each in only(inbox).attachments] == [Phi("https://media.example/1")] * 2
 
 
 async def test_a_short_code_stays_as_written(server: Server, inbox: RememberingInbox) -> None:

@@ -136,7 +136,7 @@ async def test_a_call_in_twilios_list_is_what_became_of_it(
     for event in events:
         assert event.key == Phi("CA1")
         if event.kind == EventKind.VOICEMAIL:
-            assert event.attributes["recording_url"] == Phi(place)
+            assert [each.place for each in event.attachments] == [Phi(place)]
 
 
 async def test_it_asks_as_twilios_own_sdk_does() -> None:

@@ -87,7 +87,7 @@ async def test_a_call_is_one_event_with_the_priority_that_its_caller_pressed(
     [event] = inbox.events
     assert (event.kind, event.priority, event.key) == (EventKind.VOICEMAIL, priority, Phi(CALL["CallSid"]))
     assert event.attributes.get("digits") == (Phi("1") if priority else None)
-    assert "recording_url" in event.attributes
+    assert len(event.attachments) == 1
 
 
 async def test_a_caller_who_says_nothing_is_a_missed_call(server: Server, inbox: RememberingInbox) -> None:

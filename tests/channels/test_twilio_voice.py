@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import pytest
 import pytest_asyncio
 
+from bridge.model.attachment import Attachment
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
 from tests.channels.signers import twilio_headers
@@ -63,7 +64,7 @@ async def test_a_message_is_a_voicemail_with_its_recording(server: Server, inbox
     await send(server, **RECORDED, Digits="hangup")
     [event] = inbox.events
     assert event.kind == EventKind.VOICEMAIL
-    assert event.attributes["recording_url"] == Phi("https://api.twilio.example/RE1")
+    assert event.attachments == (Attachment("audio/x-wav", place=Phi("https://api.twilio.example/RE1")),)
     assert event.attributes["recording_seconds"] == Phi("12")
 
 

@@ -20,6 +20,7 @@ from vonage_jwt import verify_signature
 
 from bridge.channels.channel import Request
 from bridge.channels.vonage import jwt_time, sms_api_signature
+from bridge.model.attachment import Attachment
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
 from tests.channels.signers import NEXT_VONAGE_SECRET, VONAGE_SECRET, utc_now, vonage_headers
@@ -135,8 +136,11 @@ async def test_the_status_of_another_message_is_no_page(server: Server, inbox: R
 
 
 async def test_a_picture_is_counted_and_its_sender_named(server: Server, inbox: RememberingInbox) -> None:
-    await send(server, message_type="image", text=None, profile={"name": "Zoë"})
+    image = {"url": "https://media.example/1", "caption": "look", "name": "1.jpg"}
+    await send(server, message_type="image", text=None, image=image, profile={"name": "Zoë"})
     event = only(inbox)
+    assert event.body == Phi("look")
+    assert event.attachments == (Attachment(name=Phi("1.jpg"), place=Phi("https://media.example/1")),)
     assert (event.caller_name, event.attributes) == (Phi("Zoë"), {"media_count": Phi("1")})
 
 

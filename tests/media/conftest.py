@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,15 +13,43 @@ from testbed.element import Element
 from testbed.hospital import Hospital
 from testbed.shift import Shift
 from testbed.wards import own_config, write_config
+from tests.channels.signers import AMI_SECRET
+from tests.channels.test_asterisk import Pbx, pbx
+from tests.channels.test_fetching import Far, twilios_api
 from tests.channels.wire import free_port
 
 SMTP_PORT = free_port()
-RULE = {"id": "media", "when": {"channel": ["mail"]}, "then": {"role": "cardiology"}}
+RULE = {"id": "media", "when": {"channel": ["mail", "pbx", "line"]}, "then": {"role": "cardiology"}}
+TWILIO_TOKEN = "token-of-the-line"
+CAPTURES = Path(__file__).parents[1] / "channels" / "captures"
 
 
 @pytest.fixture(scope="package")
-async def hospital(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hospital]:
+async def exchange() -> AsyncIterator[Pbx]:
+    async with pbx(Pbx()) as made:
+        yield made
+
+
+@pytest.fixture(scope="package")
+async def far() -> AsyncIterator[Far]:
+    async with twilios_api(Far()) as made:
+        yield made
+
+
+@pytest.fixture(scope="package")
+def spool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("spool")
+    shutil.copytree(CAPTURES / "asterisk" / "voicemail_spool", directory / "default" / "100" / "INBOX")
+    return directory
+
+
+@pytest.fixture(scope="package")
+async def hospital(
+    tmp_path_factory: pytest.TempPathFactory, exchange: Pbx, far: Far, spool: Path
+) -> AsyncIterator[Hospital]:
     directory = tmp_path_factory.mktemp("media")
+    (directory / "ami").write_text(AMI_SECRET)
+    (directory / "twilio").write_text(TWILIO_TOKEN)
     documents = own_config()
     documents["routing.yaml"]["rules"] = [RULE, *documents["routing.yaml"]["rules"]]
     documents["nightbell.yaml"]["channels"] |= {
@@ -30,6 +59,21 @@ async def hospital(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ho
             "peers": "127.0.0.1",
             "domains": "pager.example",
             "require_tls": False,
+        },
+        "pbx": {
+            "type": "asterisk",
+            "host": "127.0.0.1",
+            "port": exchange.port,
+            "username": "bridge",
+            "secret": f"file:{directory / 'ami'}",
+            "spool": str(spool),
+            "delete_recordings": True,
+        },
+        "line": {
+            "type": "twilio",
+            "auth_token": f"file:{directory / 'twilio'}",
+            "api": far.url,
+            "delete_media": True,
         },
     }
     config = write_config(directory / "config", documents)
@@ -61,5 +105,5 @@ async def operator(shift: Shift) -> Clinician:
 @pytest.fixture(scope="session")
 def voicemail_mail() -> bytes:
     """As Asterisk sends one, with wav49 attached."""
-    captures = Path(__file__).parents[1] / "channels" / "captures" / "voicemail_mail"
-    return (captures / "vm-1795492915573532593.eml").read_bytes().replace(b"\n", b"\r\n")
+    mail = CAPTURES / "voicemail_mail" / "vm-1795492915573532593.eml"
+    return mail.read_bytes().replace(b"\n", b"\r\n")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import smtplib
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ async def mail(port: int, content: bytes) -> None:
                 return await asyncio.to_thread(send)
             except OSError:  # as a mail server does, whose peer has just been started
                 await asyncio.sleep(0.05)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for what no client hears of."""
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.05)
 
 
 def below(reader: Element, page: Event) -> list[Event]:

@@ -6,11 +6,15 @@ from email.message import EmailMessage
 from email.utils import make_msgid
 from pathlib import Path
 
+from twilio.request_validator import RequestValidator
+
 from testbed.clinician import Clinician
-from testbed.element import Element
+from testbed.element import Element, Event
 from testbed.hospital import Hospital
-from tests.media.conftest import SMTP_PORT
-from tests.media.listening import below, file_below, mail, played
+from tests.channels.test_asterisk import VOICEMAIL, Pbx
+from tests.channels.test_fetching import PICTURE, RECORDING, Far
+from tests.media.conftest import CAPTURES, SMTP_PORT, TWILIO_TOKEN
+from tests.media.listening import below, file_below, mail, played, until
 from tests.scenarios.story import rows
 
 PNG = bytes.fromhex(
@@ -49,6 +53,54 @@ async def test_a_voicemail_is_heard_below_its_page(
     assert min(voice["waveform"]) >= 0
 
 
+async def test_a_voicemail_at_asterisk_is_heard_and_then_deleted_there(
+    okafor: Element, exchange: Pbx, spool: Path, tmp_path: Path
+) -> None:
+    await exchange.connected.wait()
+    exchange.writers[-1].write(VOICEMAIL)
+    page = await okafor.wait_for(lambda: next(iter(voicemails_of(okafor, "Maria Lopez")), None), 30)
+    file = await okafor.download((await file_below(okafor, page)).event_id)
+    assert played(file.content, tmp_path)["streams"][0]["codec_name"] == "opus"
+    await until(lambda: files_in(spool / "default/100/INBOX") == ["msg0000.WAV", "msg0000.txt"])
+
+
+async def test_a_voicemail_at_twilio_is_heard_and_then_deleted_there(
+    okafor: Element, hospital: Hospital, far: Far, tmp_path: Path
+) -> None:
+    far.sound = (CAPTURES / "asterisk/voicemail_spool/msg0001.WAV").read_bytes()
+    call = {"CallSid": "CA1", "From": "+15550007777", "CallStatus": "completed", "RecordingDuration": "5"}
+    await post(hospital, call | {"RecordingUrl": far.url + RECORDING})
+    page = await okafor.wait_for(lambda: next(iter(voicemails_of(okafor, "7777")), None), 30)
+    file = await okafor.download((await file_below(okafor, page)).event_id)
+    assert float(played(file.content, tmp_path)["format"]["duration"]) > 5
+    await until(lambda: RECORDING not in far.kept)
+    assert {credentials for *_, credentials in far.asked} == {f"AC0001:{TWILIO_TOKEN}"}
+
+
+async def test_a_texts_picture_is_seen(okafor: Element, hospital: Hospital, far: Far) -> None:
+    text = {"MessageSid": "MM1", "From": "+15550007778", "Body": "My rash", "NumMedia": "1"}
+    await post(hospital, text | {"MediaUrl0": far.url + PICTURE, "MediaContentType0": "image/png"})
+    picture = await file_below(okafor, await okafor.message("My rash"))
+    assert picture.content["msgtype"] == "m.image"
+    assert (await okafor.download(picture.event_id)).content == b"picture"
+
+
+def voicemails_of(reader: Element, caller: str) -> list[Event]:
+    return [event for event in reader.messages if "Voicemail" in event.body and caller in event.body]
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+async def post(hospital: Hospital, fields: dict[str, str]) -> None:
+    """A request of Twilio's."""
+    url = f"{hospital.bridge.base_url}/intake/line"
+    headers = {"X-Twilio-Signature": RequestValidator(TWILIO_TOKEN).compute_signature(url, fields)}
+    async with hospital.session.post(url, data=fields, headers=headers) as answer:
+        assert answer.status == 200
+
+
 async def test_a_picture_is_a_picture_and_a_document_a_file(okafor: Element) -> None:
     await mail(SMTP_PORT, with_attachment("The wound", PNG, "image/png", "../wound.png"))
     picture = await file_below(okafor, await okafor.message("The wound"))
@@ -74,7 +126,7 @@ async def test_a_recording_that_nothing_can_read_stands_there_as_it_came(
 
 
 async def test_an_address_for_each_file_is_kept_for_its_deletion(hospital: Hospital) -> None:
-    kept = rows(hospital, "SELECT state, mxc, sealed, file FROM attachment")
+    kept = rows(hospital, "SELECT state, mxc, sealed, file FROM attachment WHERE channel = 'mail'")
     assert kept
     for state, mxc, sealed, file in kept:
         assert (state, sealed, file) == ("uploaded", None, None)
