@@ -17,6 +17,7 @@ from mautrix.errors import MatrixConnectionError, MatrixRequestError
 from mautrix.types import DeviceID, UserID
 
 from bridge import __version__
+from bridge.matrix import budget
 from bridge.matrix.client import TolerantClient
 from bridge.model.errors import HomeserverError
 from bridge.model.ids import UserId
@@ -38,6 +39,16 @@ _SILENT = logging.getLogger("mau.silent")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
 _SILENT.setLevel(logging.CRITICAL + 1)
+
+
+class GuardedApi(HTTPAPI):
+    """mautrix's requests and ours, each past the guard of the plaintext budget."""
+
+    async def request(self, *arguments: Any, **options: Any) -> Any:
+        """Make a request. Raises PlaintextRefusedError before anything that could be read is sent."""
+        given = dict(zip(("method", "path", "content"), arguments, strict=False)) | options
+        budget.check(str(given["path"]), given.get("content"))
+        return await super().request(*arguments, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +122,7 @@ async def connect(
     ):
 
         def api(of: ClientSession) -> HTTPAPI:
-            return HTTPAPI(url, as_token, client_session=of, log=_SILENT, as_user_id=UserID(bot))  # type: ignore[arg-type]
+            return GuardedApi(url, as_token, client_session=of, log=_SILENT, as_user_id=UserID(bot))  # type: ignore[arg-type]
 
         client = TolerantClient(UserID(bot), api=api(session), log=_SILENT)
         yield Homeserver(bot, client, api(sync_session))

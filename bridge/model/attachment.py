@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bridge.model.phi import Phi, protect_optional, reveal_optional
 
@@ -18,7 +18,7 @@ class Attachment:
     channel's own terms. `type` is its media type (RFC 6838) as the source has it, or empty.
     """
 
-    type: str = ""
+    type: str = field(default="", repr=False)
     name: Phi[str] | None = None
     place: Phi[str] | None = None
     content: Phi[bytes] | None = None

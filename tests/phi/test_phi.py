@@ -14,6 +14,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.model.attachment import Attachment
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, PhiLeakError
@@ -107,6 +108,7 @@ EVENT = IntakeEvent(
     recipient=Phi(SECRET),
     queue=Phi(SECRET),
     attributes={"clinic": Phi(SECRET)},
+    attachments=(Attachment(f"audio/{SECRET}", Phi(SECRET), Phi(SECRET), Phi(SECRET.encode())),),
 )
 
 
@@ -118,9 +120,15 @@ def test_an_event_shows_nothing_of_what_is_in_it(way: str) -> None:
 
 def test_every_field_of_an_event_that_somebody_wrote_is_protected() -> None:
     """A new field is either Phi, or one of those that can say nothing of a person."""
-    plain = {field.name for field in dataclasses.fields(IntakeEvent) if "Phi[" not in str(field.type)}
-    assert plain == {"channel", "kind", "language", "priority", "occurred_at"}
+
+    def plain(kind: type[IntakeEvent | Attachment]) -> set[str]:
+        return {field.name for field in dataclasses.fields(kind) if "Phi[" not in str(field.type)}
+
+    assert plain(IntakeEvent) == {"channel", "kind", "language", "priority", "occurred_at", "attachments"}
+    assert plain(Attachment) == {"type"}
 
 
-def test_an_event_survives_the_vaults_form() -> None:
-    assert IntakeEvent.from_seal_form(EVENT.seal_form()) == EVENT
+def test_an_event_survives_the_vaults_form_and_its_attachments_each_in_their_own() -> None:
+    assert IntakeEvent.from_seal_form(EVENT.seal_form()) == dataclasses.replace(EVENT, attachments=())
+    (attachment,) = EVENT.attachments
+    assert Attachment.from_seal_form(attachment.seal_form()) == attachment
