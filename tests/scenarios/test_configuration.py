@@ -122,6 +122,26 @@ async def test_the_command_says_what_came_of_it(hospital: Hospital, staff: Staff
         await hospital.bridge.command("reload")
 
 
+async def test_a_rule_with_words_for_the_sender_is_taken_only_where_they_can_go(
+    hospital: Hospital, staff: Staff
+) -> None:
+    routing = hospital.bridge.config / "routing.yaml"
+    before = routing.read_text()
+    rule = (
+        "{when: {channel: CHANNEL, words: parking}, then: {role: cardiology, auto_reply: Ask at the gate.}}"
+    )
+    routing.write_text(before.replace("rules: [", f"rules: [{rule.replace('CHANNEL', 'events')}, "))
+    with pytest.raises(CommandFailedError, match='"auto_reply" can\'t be sent by channel "events"'):
+        await hospital.bridge.command("reload")
+    routing.write_text(before.replace("rules: [", f"rules: [{rule.replace('CHANNEL', 'clinic-sms')}, "))
+    write(hospital, holds("ben"))
+    await hospital.bridge.command("reload")
+    answer = await hospital.text("Is there parking?", to=LINE)
+    assert "<Message>Ask at the gate.</Message>" in answer.body
+    await staff["ben"].message("Is there parking?")
+    routing.write_text(before)
+
+
 async def test_a_role_with_open_pages_is_not_taken_away(hospital: Hospital, staff: Staff) -> None:
     await hospital.text("duty calls", to=LINE)
     page = await staff["ada"].message("duty calls")
