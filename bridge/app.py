@@ -414,7 +414,7 @@ class Matrix:
         trust = house.config.nightbell.encryption.trust
         encryption = Encryption(house.machine, house.database, trust, now)
         rooms = Rooms(house.homeserver, house.database, now, members_changed=encryption.forget_audiences)
-        courier = MatrixCourier(house.homeserver, encryption, rooms, plan_of)
+        courier = MatrixCourier(house.homeserver, encryption, rooms, plan_of, now)
         return cls(Sync(house.homeserver, house.database, now), encryption, rooms, courier)
 
 

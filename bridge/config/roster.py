@@ -217,6 +217,7 @@ class Roster(Section):
     rooms: dict[str, NamedRoom] = Field(default_factory=dict)
     holidays: dict[str, HolidayCalendar] = Field(default_factory=dict)
     calendars: dict[str, CalendarConfig] = Field(default_factory=dict)
+    seen_within: Duration = timedelta(hours=24)
 
     def zone(self, role: RoleId) -> Zone:
         """The time zone in which a role's schedule is written."""

@@ -16,8 +16,9 @@ from bridge.ledger import Action, Record
 from bridge.model.doors import Destination
 from bridge.model.ids import PersonId, RoleId
 from bridge.policy import schedule
+from bridge.policy.rendering import duration
 from bridge.policy.schedule import BEFORE_HAND_OVER, Change, HandOver, holders
-from bridge.policy.summaries import render_hand_over
+from bridge.policy.summaries import render_call_up, render_hand_over
 from bridge.store import ledger, outbox, pages, shifts
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
@@ -114,15 +115,35 @@ class Shifts:
             return
         self._coming[role] = (incoming, None)
         reachable = await self._situation.reachable(config, [Destination(role)])
-        if reachable(role, incoming):
+        duty, person = config.roster.roles[role].name, config.roster.people[incoming]
+        if not reachable(role, incoming):
+            text = (
+                f"⚠️ {person.name} takes over {duty} within half an hour and could not read a page: not in the "
+                "room, or without a verified session. Pages would pass them by."
+            )
+            async with self._database.write() as connection:
+                await operations.tell(connection, self._keys, text, self._now())
+            self._wake()
             return
-        duty, name = config.roster.roles[role].name, config.roster.people[incoming].name
+        seen = await self._situation.last_active(person.matrix)
+        if seen is not None and now - seen > config.roster.seen_within:
+            await self._call_up(config, role, incoming, now - seen)
+
+    async def _call_up(self, config: Config, role: RoleId, incoming: PersonId, silent: timedelta) -> None:
+        """Ask somebody who takes over, and whose devices have been silent for long, for a sign; tell operations."""
+        duty, person = config.roster.roles[role].name, config.roster.people[incoming]
         text = (
-            f"⚠️ {name} takes over {duty} within half an hour and could not read a page: not in the room, or "
-            "without a verified session. Pages would pass them by."
+            f"⚠️ {person.name} takes over {duty} within half an hour, and none of their devices has been seen for "
+            f"{duration(silent)}. They were asked in the room; please call them."
         )
+        asked = render_call_up(config, role, incoming, silent)
         async with self._database.write() as connection:
             await operations.tell(connection, self._keys, text, self._now())
+            key = await self._keys.new_data_key(connection, operations.OPERATIONS_CLASS, self._now())
+            await outbox.put(
+                connection, [Draft(Destination(role), Purpose.NOTICE, message(asked), key)], self._now()
+            )
+        log.warning("incoming_not_seen", role=role, person=incoming)
         self._wake()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -60,6 +61,16 @@ class Situation:
             return not found or any(config.roster.people[person].matrix in users for users in found)
 
         return reachable
+
+    async def last_active(self, user: UserId) -> datetime | None:
+        """When a person's devices were last active; None while that can't be known."""
+        if self.courier is None:
+            return None
+        try:
+            return await self.courier.last_active(user)
+        except NightbellError as error:
+            log.debug("activity_unknown", reason=str(error))
+            return None
 
     async def _readers(self, destination: Destination) -> frozenset[UserId] | None:
         if self.courier is None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from mautrix.api import Method
 from mautrix.types import EventType
 
+from bridge.matrix.activity import last_active
 from bridge.matrix.audience import ChangedIdentity
 from bridge.matrix.encryption import Encryption
 from bridge.matrix.homeserver import Homeserver, path
@@ -33,11 +35,13 @@ class MatrixCourier:
         encryption: Encryption,
         rooms: Rooms,
         plan_of: Callable[[Destination], RoomPlan],
+        now: Callable[[], datetime],
     ) -> None:
         self._homeserver = homeserver
         self._encryption = encryption
         self._rooms = rooms
         self._plan_of = plan_of
+        self._now = now
 
     async def room(self, destination: Destination) -> RoomId:
         """The destination's room, its members as the config has them."""
@@ -70,6 +74,10 @@ class MatrixCourier:
         """Who is in the room with a device that gets its keys."""
         room = await self.room(destination)
         return await self._encryption.readers(room, self._rooms.planned(room))
+
+    async def last_active(self, user: UserId) -> datetime | None:
+        """Ask the homeserver when it last saw a device of theirs."""
+        return await last_active(self._homeserver, user, self._now())
 
     async def read(self, raw: RawRoomEvent) -> RoomMessage | None:
         """Decrypt and understand a room event."""

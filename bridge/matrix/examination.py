@@ -38,7 +38,7 @@ async def of_homeserver(homeserver: Homeserver) -> list[Finding]:
     found.append(Finding(f"the bridge is {homeserver.bot}", remedy))
     try:
         await homeserver.request(Method.GET, f"{ADMIN}/users/{quote(homeserver.bot, safe='')}/admin")
-        found.append(Finding("the bot may purge what was sent"))
+        found.append(Finding("the bot may purge what was sent, and see when devices were last used"))
     except HomeserverError as error:
         if error.code not in REFUSALS:
             raise
@@ -46,7 +46,7 @@ async def of_homeserver(homeserver: Homeserver) -> list[Finding]:
             "make it a server administrator, as one: PUT /_synapse/admin/v1/users/"
             f'{homeserver.bot}/admin {{"admin": true}}'
         )
-        found.append(Finding("the bot may purge what was sent", remedy))
+        found.append(Finding("the bot may purge what was sent, and see when devices were last used", remedy))
     return found
 
 

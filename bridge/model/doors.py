@@ -176,6 +176,9 @@ class Courier(Protocol):
     async def readers(self, destination: Destination) -> frozenset[UserId]:
         """The people who are in a destination's room with at least one trusted device. Raises HomeserverError."""
 
+    async def last_active(self, user: UserId) -> datetime | None:
+        """When a person's devices were last active; None if that is not to be known. Raises HomeserverError."""
+
     async def read(self, raw: RawRoomEvent) -> RoomMessage | None:
         """Decrypt what a room brought; None if it is nothing that a person said. Raises UnreadableError."""
 

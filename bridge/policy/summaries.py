@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from html import escape
 
 from bridge.config import Config
 from bridge.model.event import IntakeEvent
-from bridge.model.ids import RoleId, UserId
+from bridge.model.ids import PersonId, RoleId, UserId
 from bridge.model.page import Page
 from bridge.model.phi import Phi, reveal_optional
-from bridge.policy.rendering import PageText, clock, status_line
+from bridge.policy.rendering import PageText, clock, duration, status_line
 from bridge.policy.schedule import Change, HandOver, holders, next_hand_over
 
 
@@ -39,6 +39,17 @@ def render_hand_over(config: Config, hand_over: HandOver, pages: Sequence[Page],
     lines += [f"{len(pages)} open:", *(status_line(config, page, now) for page in pages)] if pages else []
     mentions = (people[incoming].matrix,) if incoming and pages else ()
     return _text(lines, mentions, notice=not mentions)
+
+
+def render_call_up(config: Config, role: RoleId, incoming: PersonId, silent: timedelta) -> PageText:
+    """What rings somebody who takes over soon, and whose devices have not been seen for so long."""
+    person = config.roster.people[incoming]
+    duty = config.roster.roles[role].name
+    line = (
+        f"{person.name}: you take over {duty} within half an hour, and none of your devices has been seen for "
+        f"{duration(silent)}. If you read this, all is well."
+    )
+    return _text([line], (person.matrix,), notice=False)
 
 
 def render_digest(config: Config, pages: Sequence[tuple[Page, IntakeEvent]], now: datetime) -> PageText:

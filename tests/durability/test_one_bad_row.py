@@ -63,6 +63,9 @@ class StubCourier:
     async def readers(self, destination: Destination) -> frozenset[UserId]:
         raise NotImplementedError
 
+    async def last_active(self, user: UserId) -> datetime | None:
+        raise NotImplementedError
+
     async def read(self, raw: RawRoomEvent) -> RoomMessage | None:
         raise NotImplementedError
 

@@ -7,10 +7,11 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
 
 from testbed.clinician import Clinician, Message
 from testbed.hospital import Hospital
-from tests.scenarios.story import SOON, at, joined, people, rows, shows
+from tests.scenarios.story import SOON, ZONE, at, joined, mentions, people, rows, shows
 
 BEGINS = "2026-11-24 07:00"
 STAFF = ("ada", "ben")
@@ -125,6 +126,31 @@ async def test_hand_overs_of_an_outage_are_on_record_at_their_own_times(
         while len(found := rows(hospital, query)) <= len(wanted):
             await asyncio.sleep(0.1)
     assert found[1:] == wanted
+
+
+async def test_who_takes_over_and_was_not_seen_for_a_day_is_asked_for_a_sign_and_operations_are_told(
+    hospital: Hospital, staff: Staff
+) -> None:
+    await hospital.synapse.make_admin(hospital.bot)
+    day = max(at("2026-11-29 07:31"), datetime.now(UTC).astimezone(ZONE) + timedelta(days=2))
+    day = day.replace(hour=7, minute=31, second=0)
+    while (day.date() - date(2026, 11, 23)).days % 3 != 0:  # to the days that are Dr. Ada's
+        day += timedelta(days=1)
+    hospital.travel(day)
+    ada = staff["ada"]
+    room = (await ada.message("before the hand-over")).room_id
+    query = "SELECT 1 FROM member WHERE room_id = ? AND user_id = ? AND membership = 'join'"
+    async with asyncio.timeout(SOON):
+        while not rows(hospital, query, room, ada.user_id):
+            await asyncio.sleep(0.1)
+    hospital.travel(day + timedelta(minutes=1))
+    told = await staff["operator"].message(
+        "Dr. Ada takes over Cardiology within half an hour, and none", SOON
+    )
+    assert "has been seen for" in told.body
+    asked = await ada.message("you take over Cardiology within half an hour", SOON)
+    assert mentions(asked) == ["ada"]
+    assert not [m for m in staff["operator"].messages if "Dr. Ben takes over" in m.body]
 
 
 def microseconds(moment: str) -> int:
