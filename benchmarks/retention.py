@@ -44,6 +44,12 @@ class NoHomeserver:
     async def purge(self, room: RoomId, before: EventId) -> Purge:
         return Purge.DONE
 
+    async def mark(self, room: RoomId, transaction: str) -> EventId | None:
+        return None
+
+    async def delete_file(self, mxc: str) -> Presence:
+        return Presence.PURGED
+
     async def forget_keys(self, before: datetime) -> int:
         return 0
 

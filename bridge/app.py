@@ -50,6 +50,7 @@ from bridge.matrix.device_inbox import DeviceInbox
 from bridge.matrix.encryption import Encryption
 from bridge.matrix.erasing import MatrixEraser
 from bridge.matrix.homeserver import Homeserver, connect, path
+from bridge.matrix.homeserver_rows import HomeserverRows
 from bridge.matrix.machine import Machine, Rotation
 from bridge.matrix.registration import read_registration
 from bridge.matrix.repository import MatrixRepository
@@ -98,6 +99,12 @@ def open_vault(config: Config) -> Vault:
     keys = config.nightbell.keys
     refs = (keys.operator_key, *filter(None, [keys.previous_operator_key]))
     return Vault(*(parse_operator_key(ref.read_text()) for ref in refs))
+
+
+def open_witness(config: Config) -> HomeserverRows | None:
+    """Who looks into the homeserver's database, if its operator lets us."""
+    where = config.nightbell.homeserver.database
+    return HomeserverRows(where) if where is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +339,7 @@ async def _run_loops(
         group.create_task(run_loop("devices", bells.devices, devices.step, pulse.beat))
         group.create_task(run_loop("answers", bells.answers, answers.step, pulse.beat))
         group.create_task(run_loop("readiness", bells.readiness, readiness.step, pulse.beat))
-        retention = Retention(database, keys, MatrixEraser(house.homeserver, house.machine), live, now=now)
+        retention = _retention(house, live, now)
         group.create_task(run_loop("retain", bells.retain, retention.step, pulse.beat))
         offboarding = Offboarding(database, situation, changed=bells.readiness.ring)
         group.create_task(run_loop("offboard", Wake(), offboarding.step, pulse.beat))
@@ -374,6 +381,12 @@ def _take_events(
                 house.database, house.keys, inbox, channel.id, channel.recount, live, pulse, meters, now, wake
             )
             group.create_task(run_loop(f"reconcile {channel.id}", Wake(), loop.step, pulse.beat))
+
+
+def _retention(house: House, live: LiveRulebook, now: Clock) -> Retention:
+    eraser = MatrixEraser(house.homeserver, house.machine)
+    witness = open_witness(house.config)
+    return Retention(house.database, house.keys, eraser, live, now=now, witness=witness)
 
 
 def _keep_current(

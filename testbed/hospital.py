@@ -31,6 +31,7 @@ class Hospital:
         config: Path = ROOT / "config",
         staff: tuple[str, ...] = STAFF,
         database_url: str | None = None,
+        synapse_database_url: str | None = None,
         ports: tuple[int | None, int | None, int | None] = (None, None, None),
         environment: Mapping[str, str] | None = None,
         clock: datetime | None = None,
@@ -45,6 +46,7 @@ class Hospital:
             registrations=(registration,),
             server_name=SERVER_NAME,
             port=ports[0],
+            database_url=synapse_database_url,
             progress=progress,
         )
         self.bridge = Bridge(

@@ -91,11 +91,11 @@ class Postgres:
             await self._process.wait()
             self._process = None
 
-    async def create_database(self, name: str) -> str:
+    async def create_database(self, name: str, options: str = "") -> str:
         """An empty database; gives its url."""
         connection = await asyncpg.connect(self.url("postgres"), timeout=30)
         try:
-            await connection.execute(f'CREATE DATABASE "{name}"', timeout=30)
+            await connection.execute(f'CREATE DATABASE "{name}" {options}', timeout=30)
         finally:
             await connection.close(timeout=30)
         return self.url(name)

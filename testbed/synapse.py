@@ -1,4 +1,4 @@
-"""A real Synapse on loopback: its own environment, SQLite, no federation, everything in one directory."""
+"""A real Synapse on loopback: its own environment, SQLite or PostgreSQL, no federation, everything in one directory."""
 
 import hashlib
 import hmac
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -30,10 +31,12 @@ class Synapse:
         registrations: Sequence[Path] = (),
         server_name: str = "nightbell.test",
         port: int | None = None,
+        database_url: str | None = None,
         progress: Progress = quiet,
     ) -> None:
         self.directory = directory
         self.server_name = server_name
+        self._database_url = database_url
         self.port = port or free_port()
         self._registrations = registrations
         self._progress = progress
@@ -45,8 +48,13 @@ class Synapse:
 
     @property
     def database_path(self) -> Path:
-        """The SQLite file; its ``-wal`` and ``-shm`` lie beside it."""
+        """The SQLite file, if there is one; its ``-wal`` and ``-shm`` lie beside it."""
         return self.directory / "homeserver.db"
+
+    @property
+    def database_url(self) -> str:
+        """Where somebody with read access finds its rows."""
+        return self._database_url or f"sqlite:///{self.database_path}"
 
     @property
     def media_path(self) -> Path:
@@ -155,6 +163,13 @@ class Synapse:
         config.write_text(json.dumps(self._config(), indent=1))
         return config
 
+    def _database(self) -> dict[str, Any]:
+        if self._database_url is None:
+            return {"name": "sqlite3", "args": {"database": str(self.database_path)}}
+        url = urlsplit(self._database_url)
+        where = {"host": url.hostname, "port": url.port, "user": url.username, "dbname": url.path[1:]}
+        return {"name": "psycopg2", "args": {**where, "cp_min": 2, "cp_max": 5}}
+
     def _config(self) -> dict[str, Any]:
         here = self.directory
         return {
@@ -169,7 +184,7 @@ class Synapse:
                     "resources": [{"names": ["client"]}],
                 }
             ],
-            "database": {"name": "sqlite3", "args": {"database": str(self.database_path)}},
+            "database": self._database(),
             "log_config": str(here / "log.yaml"),
             "media_store_path": str(self.media_path),
             "signing_key_path": str(here / "signing.key"),

@@ -12,13 +12,14 @@ import typer
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from bridge.app import connect_bot, open_archive
+from bridge.app import connect_bot, open_archive, open_witness
 from bridge.cli.check import CONFIG, ConfigDirectory, checked
 from bridge.cli.endings import told
 from bridge.config import Config
+from bridge.config.values import SecretUnreadableError
 from bridge.matrix import examination
 from bridge.matrix.settings import Finding, findings
-from bridge.model.errors import HomeserverError
+from bridge.model.errors import HomeserverDatabaseError, HomeserverError
 from bridge.model.ids import RoomId, UserId
 from bridge.store import matrix_inbox
 
@@ -63,12 +64,25 @@ async def _examine(config: Config) -> list[Finding]:
             for user, membership in (await matrix_inbox.members(connection, room)).items():
                 if membership in ("join", "invite"):
                     rooms[user][room] = membership
+    found = await _look_into_database(config)
     async with connect_bot(config) as homeserver:
         try:
-            found = await examination.of_homeserver(homeserver)
-            if all(finding.well for finding in found[:3]):
+            asked = await examination.of_homeserver(homeserver)
+            found += asked
+            if all(finding.well for finding in asked[:3]):
                 found.append(await examination.of_identity(homeserver))
                 found += await examination.of_people(homeserver, rooms, names)
         except HomeserverError as error:
-            return [Finding("the homeserver answers", str(error))]
+            return [*found, Finding("the homeserver answers", str(error))]
     return found
+
+
+async def _look_into_database(config: Config) -> list[Finding]:
+    witness = open_witness(config)
+    if witness is None:
+        return []
+    try:
+        await witness.check()
+    except (HomeserverDatabaseError, SecretUnreadableError) as error:
+        return [Finding("the homeserver's database can be read", str(error))]
+    return [Finding("the homeserver's database can be read")]

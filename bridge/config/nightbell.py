@@ -38,6 +38,7 @@ class Homeserver(Section):
     url: Setting
     server_name: Setting
     registration: LocalPath
+    database: SecretRef | None = None
     bot: str = "nightbell"
     display_name: str = "Nightbell"
     device_name: str = "Nightbell"

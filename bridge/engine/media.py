@@ -171,7 +171,8 @@ class Media:
         if mxc is None:
             mxc = await self._repository.reserve_file()
             async with self._database.write() as connection:
-                await attachments.keep_address(connection, one, mxc)
+                if not await attachments.keep_address(connection, one, mxc):
+                    return
         if not await self._repository.upload_file(mxc, file):
             async with self._database.write() as connection:
                 await attachments.keep_address(connection, one, None)

@@ -7,8 +7,10 @@ between them: paging goes first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,15 +18,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.config.retention import OPERATIONS
 from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.ledger import Action, Record, sign_statement
-from bridge.model.doors import Eraser, Presence, Purge
+from bridge.model.doors import Eraser, Presence, Purge, Witness
 from bridge.model.ids import RetentionClassId, RoomId
 from bridge.policy.retention import Hold, Life, end_of, held_by
-from bridge.store import holds, ledger, loose, retention
+from bridge.store import attachments, holds, ledger, loose, retention
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 from bridge.store.retention import Destruction, Erasure
 
 CERTIFICATE = "certificate of destruction"
+CIPHERTEXT = "ciphertext"  # what a witness says where the content itself is in a row
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BATCH = 100  # a few milliseconds of the database's one writer
 LATE = timedelta(days=1)
@@ -39,15 +42,37 @@ LEFT = (
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """What the homeserver said of what had to go, when it was asked."""
+
+    of: Destruction
+    events: list[tuple[Erasure, Presence]]
+    files: list[tuple[str, Presence]]
+    at: datetime
+
+    @property
+    def looked(self) -> list[tuple[str, Presence]]:
+        return [*((each.event, presence) for each, presence in self.events), *self.files]
+
+
 class Retention:
     """Sweeps at start and then every so often."""
 
     def __init__(
-        self, database: Database, keys: KeyRing, eraser: Eraser, rulebook: CurrentRulebook, *, now: Clock
+        self,
+        database: Database,
+        keys: KeyRing,
+        eraser: Eraser,
+        rulebook: CurrentRulebook,
+        *,
+        now: Clock,
+        witness: Witness | None = None,
     ) -> None:
         self._database = database
         self._keys = keys
         self._eraser = eraser
+        self._witness = witness
         self._rulebook = rulebook
         self._now = now
         self._next = EPOCH
@@ -155,13 +180,15 @@ class Retention:
         while True:
             async with self._database.read() as connection:
                 unproved = await retention.unproved(connection, BATCH)
-                events = await retention.erasures_of(connection, [each.id for each in unproved])
+                identifiers = [each.id for each in unproved]
+                events = await retention.erasures_of(connection, identifiers)
+                files = await attachments.files_of(connection, identifiers)
             if not unproved:
                 break
             purged = await self._purge([erasure for found in events.values() for erasure in found])
-            certificates = {
-                each.id: await self._certificate(each, events[each.id], purged) for each in unproved
-            }
+            proofs = [await self._look(each, events[each.id], files[each.id]) for each in unproved]
+            rows = await self._rows_left(proofs)
+            certificates = {proof.of.id: self._certificate(proof, purged, rows) for proof in proofs}
             async with self._database.write() as connection:
                 await retention.certify(connection, certificates)
             count += len(certificates)
@@ -169,25 +196,50 @@ class Retention:
         if count:
             log.info("destruction_certified", certificates=count)
 
-    async def _certificate(
-        self, destroyed: Destruction, events: list[Erasure], purged: dict[RoomId, Purge]
+    async def _look(self, destroyed: Destruction, events: list[Erasure], files: list[str]) -> _Proof:
+        return _Proof(
+            destroyed,
+            [(each, await self._eraser.look(each.room, each.event)) for each in events],
+            [(mxc, await self._eraser.delete_file(mxc)) for mxc in files],
+            self._now(),
+        )
+
+    async def _rows_left(self, proofs: Iterable[_Proof]) -> Mapping[str, tuple[str, ...]] | None:
+        """What the homeserver's database still has of each event and file; None if it is not ours to read."""
+        if self._witness is None:
+            return None
+        events = [each.event for proof in proofs for each, _ in proof.events]
+        return await self._witness.left_of(events, [mxc for proof in proofs for mxc, _ in proof.files])
+
+    def _certificate(
+        self, proof: _Proof, purged: Mapping[RoomId, Purge], rows: Mapping[str, tuple[str, ...]] | None
     ) -> str:
-        looked = [(each, await self._eraser.look(each.room, each.event)) for each in events]
-        left = [each.event for each, presence in looked if presence is Presence.THERE]
+        destroyed = proof.of
+        left = [name for name, presence in proof.looked if presence is Presence.THERE]
+        left += [
+            name for name, _ in proof.looked if rows and CIPHERTEXT in rows.get(name, ()) and name not in left
+        ]
         if left:
             log.error("content_still_there", certificate=destroyed.id, events=left)
+
+        def seen(name: str, presence: Presence) -> dict[str, Any]:
+            in_database = {} if rows is None else {"its_database_has": list(rows.get(name, ()))}
+            return {"homeserver_has": presence.value, **in_database}
+
         statement = {
             "id": destroyed.id,
             "page": destroyed.page or "",
             "class": destroyed.retention,
             "why": destroyed.why,
             "keys_destroyed_at": destroyed.at.isoformat(),
-            "homeserver_asked_at": self._now().isoformat(),
+            "homeserver_asked_at": proof.at.isoformat(),
+            "homeserver_database": "not given to be read" if rows is None else "looked at",
             "events": [
-                {"room": each.room, "event": each.event, "homeserver_has": presence.value}
-                for each, presence in looked
+                {"room": each.room, "event": each.event, **seen(each.event, presence)}
+                for each, presence in proof.events
             ],
-            "what_may_remain": _what_may_remain(looked, purged),
+            "files": [{"file": mxc, **seen(mxc, presence)} for mxc, presence in proof.files],
+            "what_may_remain": _what_may_remain(proof, purged, rows or {}),
         }
         return sign_statement(CERTIFICATE, statement, self._keys.signer())
 
@@ -200,8 +252,8 @@ class Retention:
         for room, erasure in last.items():
             async with self._database.read() as connection:
                 alive = await retention.oldest_alive(connection, room)
-            # A redaction is an event, too: the newest one of a room can't be purged, and it has no content.
-            before = alive or erasure.redaction
+            # The newest event of a room can't be purged, and a redaction names what it took back.
+            before = alive or await self._eraser.mark(room, f"nb-mark-{erasure.id}") or erasure.redaction
             assert before is not None  # noqa: S101 - only erasures with a redaction were taken
             outcome[room] = await self._eraser.purge(room, before)
             if outcome[room] is not Purge.DONE:
@@ -220,17 +272,26 @@ async def keep_held(
             await keys.hold(connection, await retention.keys_of(connection, [life.page]), hold.id)
 
 
-def _what_may_remain(looked: list[tuple[Erasure, Presence]], rooms: dict[RoomId, Purge]) -> list[str]:
+def _what_may_remain(
+    proof: _Proof, rooms: Mapping[RoomId, Purge], rows: Mapping[str, tuple[str, ...]]
+) -> list[str]:
     left = list(LEFT)
-    if any(presence is Presence.REDACTED for _, presence in looked):
+    if any(presence is Presence.REDACTED for _, presence in proof.events):
         left.append(
             "Of events that are redacted and not purged, the homeserver keeps the ciphertext until its "
             "redaction_retention_period is over."
         )
-    here = {erasure.room for erasure, _ in looked}
+    here = {erasure.room for erasure, _ in proof.events}
     unpurged = sorted(room for room, purge in rooms.items() if purge is not Purge.DONE and room in here)
     if unpurged:
         left.append(f"The bot may not purge on this homeserver, or it failed, in: {', '.join(unpurged)}.")
-    if any(presence is Presence.THERE for _, presence in looked):
+    if any(presence is Presence.THERE for _, presence in proof.events):
         left.append("Events that the homeserver still has *there* were not taken back: somebody must look.")
+    if any(presence is Presence.THERE for _, presence in proof.files):
+        left.append(
+            "Files that the homeserver still has *there* are encrypted, and nothing here opens them any more; "
+            "the bot may not delete them: delete them by the admin API."
+        )
+    if any(name in rows for name, presence in proof.looked if presence is Presence.PURGED):
+        left.append("The homeserver's database has rows of what its API calls purged: somebody must look.")
     return left

@@ -16,6 +16,7 @@ from bridge.model.errors import HomeserverError
 from bridge.model.ids import EventId, RoomId
 
 ADMIN = "_synapse/admin/v1"
+MARK = "org.nightbell.purged"
 POLL_SECONDS = 0.2
 POLLS = 600
 REFUSALS = ("M_FORBIDDEN", "M_NOT_FOUND", "M_UNRECOGNIZED")
@@ -55,6 +56,16 @@ class MatrixEraser:
                 return None
             raise
 
+    async def mark(self, room: RoomId, transaction: str) -> EventId | None:
+        """Send an empty event of a type that clients do not show."""
+        where = path("rooms", room, "send", MARK, transaction)
+        try:
+            return EventId((await self._homeserver.request(Method.PUT, where, {}))["event_id"])
+        except HomeserverError as error:
+            if error.code in REFUSALS:
+                return None
+            raise
+
     async def purge(self, room: RoomId, before: EventId) -> Purge:
         """Start a purge and wait for its end (Synapse's admin API, 'Purge History')."""
         where = f"{ADMIN}/purge_history/{quote(room, safe='')}/{quote(before, safe='')}"
@@ -75,6 +86,20 @@ class MatrixEraser:
                 return Purge.DONE if answer["status"] == "complete" else Purge.FAILED
             await asyncio.sleep(POLL_SECONDS)
         return Purge.FAILED
+
+    async def delete_file(self, mxc: str) -> Presence:
+        """Delete by address, and ask for it (Synapse's admin API, 'Media')."""
+        server, name = mxc.removeprefix("mxc://").split("/", 1)
+        where = f"{ADMIN}/media/{quote(server, safe='')}/{quote(name, safe='')}"
+        for method in (Method.DELETE, Method.GET):
+            try:
+                await self._homeserver.request(method, where)
+            except HomeserverError as error:
+                if error.code == "M_NOT_FOUND":
+                    return Presence.PURGED
+                if error.code not in REFUSALS:
+                    raise
+        return Presence.THERE
 
     async def forget_keys(self, before: datetime) -> int:
         """Delete inbound Megolm sessions: a stolen store opens no ciphertext that is older."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -208,14 +208,27 @@ class Eraser(Protocol):
     async def redact(self, room: RoomId, event: EventId, transaction: str) -> EventId | None:
         """Take an event's content away. None if the homeserver does not know it or does not let us."""
 
+    async def mark(self, room: RoomId, transaction: str) -> EventId | None:
+        """Send an empty event, older than which everything can be purged. None if the homeserver does not let us."""
+
     async def purge(self, room: RoomId, before: EventId) -> Purge:
         """Delete everything in a room that is older than an event."""
+
+    async def delete_file(self, mxc: str) -> Presence:
+        """Delete what was uploaded to an address, and look whether it is gone."""
 
     async def forget_keys(self, before: datetime) -> int:
         """Forget room keys that came before a moment and can't be in use any more. Returns how many."""
 
     async def look(self, room: RoomId, event: EventId) -> Presence:
         """Ask what is left of an event."""
+
+
+class Witness(Protocol):
+    """Somebody who looks into the homeserver's database. Raises HomeserverDatabaseError."""
+
+    async def left_of(self, events: Sequence[EventId], files: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The tables that still know each event or file (`mxc://...`); what no table knows is not in the answer."""
 
 
 @dataclass(frozen=True, slots=True)

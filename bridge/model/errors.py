@@ -7,6 +7,7 @@ NightbellError
 ├── SchemaTooNewError      bridge.store: the database was written by a later version
 ├── StoreUnavailableError  the database did not make something durable
 ├── HomeserverError        bridge.matrix: the homeserver is away or refuses
+├── HomeserverDatabaseError      bridge.matrix: the homeserver's database can't be read
 ├── EncryptionUnavailableError   bridge.matrix: a message cannot be encrypted to anybody who should read it
 ├── UnreadableError        bridge.matrix: what a person wrote could not be decrypted (yet)
 ├── SourceError            bridge.channels: a source could not be asked what has happened
@@ -32,6 +33,10 @@ class HomeserverError(NightbellError):
         super().__init__(message)
         self.retry = retry
         self.code = code
+
+
+class HomeserverDatabaseError(NightbellError):
+    """The homeserver's own database can't be read, though nightbell.yaml says where it is."""
 
 
 class EncryptionUnavailableError(NightbellError):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy import Row, Select, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.attachment import Attachment
@@ -151,9 +151,12 @@ async def keep_file(
     await _change(connection, one.id, "todo", values)
 
 
-async def keep_address(connection: AsyncConnection, one: Waiting, mxc: str | None) -> None:
-    """Keep the address before anything is uploaded there, so that what is uploaded can always be deleted."""
-    await _change(connection, one.id, "encrypted", {"mxc": mxc})
+async def keep_address(connection: AsyncConnection, one: Waiting, mxc: str | None) -> bool:
+    """Keep the address before anything is uploaded there, so that what is uploaded can always be deleted.
+
+    False if the content was destroyed meanwhile: then nothing may be uploaded.
+    """
+    return await _change(connection, one.id, "encrypted", {"mxc": mxc})
 
 
 async def mark_uploaded(connection: AsyncConnection, one: Waiting) -> None:
@@ -274,16 +277,32 @@ async def addresses_of(connection: AsyncConnection, pages: Sequence[PageId]) -> 
     return {row.mxc: PageId(row.id) for row in (await connection.execute(query)).all()}
 
 
-async def destroy(connection: AsyncConnection, intakes: Sequence[str]) -> None:
-    """Their content and keys go. What was uploaded keeps its address here, to be deleted by it."""
+async def destroy(connection: AsyncConnection, of: Mapping[str, str]) -> None:
+    """Their content and keys go, for these events' destructions. What was uploaded is deleted by its address."""
+    query = select(attachment.c.intake).where(attachment.c.intake.in_(list(of))).distinct()
+    rows = [{"event": name, "for": of[name]} for name in (await connection.execute(query)).scalars()]
+    if not rows:
+        return
     values = {"state": "destroyed", "sealed": None, "sealed_message": None, "file": None, "at_source": None}
-    await connection.execute(update(attachment).where(attachment.c.intake.in_(intakes)).values(values))
+    statement = update(attachment).where(attachment.c.intake == bindparam("event"))
+    await connection.execute(statement.values(**values, destruction=bindparam("for")), rows)
 
 
-async def _change(connection: AsyncConnection, name: str, state: str, values: dict[str, Any]) -> None:
+async def files_of(connection: AsyncConnection, destructions: Sequence[str]) -> dict[str, list[str]]:
+    """What must be deleted at the homeserver for destructions: mxc://... ."""
+    query = select(attachment.c.destruction, attachment.c.mxc).where(
+        attachment.c.destruction.in_(destructions), attachment.c.mxc.is_not(None)
+    )
+    found: dict[str, list[str]] = {identifier: [] for identifier in destructions}
+    for row in (await connection.execute(query)).all():
+        found[row.destruction].append(row.mxc)
+    return found
+
+
+async def _change(connection: AsyncConnection, name: str, state: str, values: dict[str, Any]) -> bool:
     """Only from this state: it may have been destroyed in the meantime."""
     statement = update(attachment).where(attachment.c.id == name, attachment.c.state == state)
-    await connection.execute(statement.values(values))
+    return bool((await connection.execute(statement.values(values))).rowcount)
 
 
 def _with_keys(*more: Any) -> Select[Any]:

@@ -90,7 +90,7 @@ async def destroy(
     await note_erasures(connection, places)
     await forget_words(connection, [row.event_id for row in said])
     await connection.execute(delete(outbox).where(outbox.c.id.in_([row.id for row in ours])))
-    await destroy_intakes(connection, keys, unread, now)
+    await destroy_intakes(connection, keys, unread, {row.id: identifier for row in unread}, now)
     used = select(intake.c.data_key).where(intake.c.state != "destroyed")
     used_too = select(outbox.c.data_key).where(outbox.c.data_key.is_not(None), outbox.c.state.in_(UNSENT))
     query = select(data_key.c.id).where(

@@ -13,6 +13,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     exists,
+    func,
     insert,
     literal,
     or_,
@@ -174,14 +175,19 @@ async def destroy_pages(
         .values(state="failed", error="its content was destroyed")
     )
     # An event that several pages share goes with the last of them.
+    other = page.alias()
     alive = exists().where(
-        page.c.destroyed_at.is_(None), or_(page.c.intake == intake.c.id, page.c.id == intake.c.page)
+        other.c.destroyed_at.is_(None), or_(other.c.intake == intake.c.id, other.c.id == intake.c.page)
     )
-    query = select(intake.c.id, intake.c.data_key).where(
-        _belongs_to(pages), intake.c.state != "destroyed", ~alive
+    query = (
+        select(intake.c.id, intake.c.data_key, func.min(page.c.id).label("of"))
+        .join(page, or_(page.c.intake == intake.c.id, page.c.id == intake.c.page))
+        .where(_belongs_to(pages), page.c.id.in_(pages), intake.c.state != "destroyed", ~alive)
+        .group_by(intake.c.id, intake.c.data_key)
     )
     events = (await connection.execute(query)).all()
-    return await destroy_intakes(connection, keys, events, now)
+    destructions = {row.id: ids[row.of] for row in events}
+    return await destroy_intakes(connection, keys, events, destructions, now)
 
 
 async def note_erasures(connection: AsyncConnection, places: Iterable[tuple[str, str, str]]) -> None:
@@ -289,14 +295,21 @@ def _belongs_to(pages: Sequence[PageId]) -> Any:
 
 
 async def destroy_intakes(
-    connection: AsyncConnection, keys: KeyRing, rows: Sequence[Any], now: datetime
+    connection: AsyncConnection,
+    keys: KeyRing,
+    rows: Sequence[Any],
+    destructions: Mapping[str, str],
+    now: datetime,
 ) -> int:
-    """Destroy events (rows with `id` and `data_key`) and their keys. Returns how many day keys went."""
+    """Destroy events (rows with `id` and `data_key`) and their keys, each for a destruction.
+
+    Returns how many day keys went.
+    """
     events = [row.id for row in rows]
     await connection.execute(
         update(intake).where(intake.c.id.in_(events)).values(state="destroyed", sealed=b"")
     )
-    await attachments.destroy(connection, events)
+    await attachments.destroy(connection, destructions)
     return await keys.destroy(connection, [row.data_key for row in rows], now.date().isoformat())
 
 

@@ -186,7 +186,10 @@ attachment = Table(
     Column("attempts", Integer, nullable=False),
     Column("not_before", Instant, nullable=False),
     Column("error", Text),
+    Column("destruction", Text, ForeignKey("destruction.id")),  # with which its address has to go, too
 )
+_going = attachment.c.destruction.is_not(None)
+Index("ix_attachment_destruction", attachment.c.destruction, sqlite_where=_going, postgresql_where=_going)
 _unready = attachment.c.state.in_(["todo", "encrypted"])
 Index("ix_attachment_todo", attachment.c.not_before, sqlite_where=_unready, postgresql_where=_unready)
 _shown = attachment.c.state == "uploaded"

@@ -1,89 +1,234 @@
-"""Content goes from a real homeserver, and from what it keeps on disk."""
+"""Content goes from a real homeserver, from its database and its media store, and from the vault."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
 import sqlite3
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
-from ruamel.yaml import YAML
 
 from bridge import ledger
-from testbed.bridge import ROOT
+from testbed.bridge import CommandFailedError
+from testbed.clinician import Clinician, Message
 from testbed.hospital import Hospital
+from testbed.postgres import Postgres
+from testbed.wards import own_config, write_config
+from tests.channels.wire import free_port
+from tests.media.listening import mail
 
-CLASSES = {
-    "standard": {"keep": "6 s", "after": "arrival", "at_latest": "6 s"},
-    "operations": {"keep": "1 h", "after": "arrival"},
-}
-QUICK = {"sweep_every": "1 s", "classes": CLASSES}
 PATIENCE_SECONDS = 60
-KNOWS = {
-    "events": "SELECT 1 FROM events WHERE event_id = ?",
-    "event_json": "SELECT 1 FROM event_json WHERE event_id = ?",
+LIFETIME = timedelta(hours=1)
+SMTP_PORT = free_port()
+CHANNELS = {
+    "mail": {
+        "type": "smtp",
+        "port": SMTP_PORT,
+        "peers": "127.0.0.1",
+        "domains": "pager.example",
+        "require_tls": False,
+    }
 }
+# An id and nothing else: where a room ended at a moment (for a month), and what workers must read again (for a week).
+IDS_ALONE = {"stream_ordering_to_exterm", "cache_invalidation_stream_by_instance"}
+RULE = {"id": "media", "when": {"channel": ["mail"]}, "then": {"role": "cardiology"}}
 
 
-def config_with(directory: Path, retention: dict[str, Any]) -> Path:
-    shutil.copytree(ROOT / "config", directory)
-    known = YAML(typ="safe").load((directory / "retention.yaml").read_text())["classes"]
-    document = {**retention, "classes": {**known, **retention["classes"]}}
-    (directory / "retention.yaml").write_text(json.dumps(document, default=str))
-    return directory
-
-
-@pytest.fixture
-async def hospital(tmp_path: Path) -> AsyncIterator[Hospital]:
-    hospital = Hospital(tmp_path, config=config_with(tmp_path / "config", QUICK))
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+async def hospital(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, request: pytest.FixtureRequest
+) -> AsyncIterator[Hospital]:
+    directory = tmp_path_factory.mktemp("retention")
+    documents = own_config()
+    documents["nightbell.yaml"]["channels"] |= CHANNELS
+    documents["nightbell.yaml"]["homeserver"]["database"] = "env:HOMESERVER_DATABASE"
+    documents["routing.yaml"]["rules"] = [RULE, *documents["routing.yaml"]["rules"]]
+    documents["retention.yaml"]["classes"]["standard"] = {
+        "keep": "1 h",
+        "after": "arrival",
+        "at_latest": "1 h",
+    }
+    url, reader = None, f"sqlite:///{directory / 'synapse' / 'homeserver.db'}"
+    if request.param == "postgresql":
+        # As Synapse asks for it.
+        url = await postgres.create_database(
+            "synapse", "ENCODING UTF8 LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        )
+        await _execute(url, "CREATE ROLE reader LOGIN; GRANT pg_read_all_data TO reader")
+        reader = url.replace("postgres@", "reader@")
+    hospital = Hospital(
+        directory,
+        config=write_config(directory / "config", documents),
+        synapse_database_url=url,
+        environment={"HOMESERVER_DATABASE": reader},
+        clock=datetime.now(UTC),
+    )
     try:
-        await hospital.open(bridge=False)
+        await hospital.open()
         yield hospital
     finally:
         await hospital.close()
 
 
-async def certificates(hospital: Hospital, number: int = 1) -> list[dict[str, Any]]:
-    """What the first certificates say, once there are so many."""
+@pytest.fixture(scope="module")
+async def ada(hospital: Hospital) -> Clinician:
+    client = await hospital.clinician("okafor")
+    await client.entrusted()
+    return client
+
+
+async def certificate(hospital: Hospital, event: str) -> dict[str, Any]:
+    """The certificate that names an event, once its time is over."""
     key = ledger.read_public_key(await hospital.bridge.command("ledger", "public-key"))
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             written = (await hospital.bridge.command("retention", "certificates")).splitlines()
-            if len(written) >= number:
-                return [ledger.read_statement("certificate of destruction", text, key) for text in written]
+            for text in written:
+                said = ledger.read_statement("certificate of destruction", text, key)
+                if event in {each["event"] for each in said["events"]}:
+                    return said
             await asyncio.sleep(1)
 
 
-def found(hospital: Hospital, event: str) -> list[str]:
-    """The tables of the homeserver's database that still know an event."""
-    with sqlite3.connect(f"file:{hospital.synapse.database_path}?mode=ro", uri=True) as database:
-        return [table for table, query in KNOWS.items() if database.execute(query, (event,)).fetchone()]
+async def tables_with(hospital: Hospital, words: str) -> set[str]:
+    """Every table of the homeserver's database in any column of which the words stand."""
+    url = hospital.synapse.database_url
+    if url.startswith("sqlite"):
+        return await asyncio.to_thread(_sqlite_tables_with, hospital.synapse.database_path, words)
+    connection = await asyncpg.connect(url, timeout=30)
+    try:
+        names = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        tables = [row["tablename"] for row in await connection.fetch(names)]
+        query = 'SELECT 1 FROM "{}" AS one WHERE position($1 in one::text) > 0 LIMIT 1'
+        return {name for name in tables if await connection.fetch(query.format(name), words)}
+    finally:
+        await connection.close(timeout=30)
 
 
-async def test_a_page_is_gone_from_the_homeservers_database(hospital: Hospital) -> None:
-    ada = await hospital.clinician("okafor")
-    await hospital.bridge.start()
-    await hospital.bridge.until_bell_ready()
+def _sqlite_tables_with(file: Path, words: str) -> set[str]:
+    with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as database:
+        database.text_factory = bytes
+        listed = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'event_search%'"
+        tables = [name.decode() for (name,) in database.execute(listed)]
+        found = set()
+        for table in tables:
+            rows = database.execute(f'SELECT * FROM "{table}"')  # noqa: S608 - a name that SQLite gave
+            if any(words.encode() in value for row in rows for value in row if isinstance(value, bytes)):
+                found.add(table)
+        return found
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url, timeout=30)
+    try:
+        await connection.execute(statement, timeout=30)
+    finally:
+        await connection.close(timeout=30)
+
+
+def blobs(hospital: Hospital) -> set[str]:
+    """The files of the homeserver's media store."""
+    return {str(file) for file in hospital.synapse.media_path.rglob("*") if file.is_file()}
+
+
+async def picture(ada: Clinician) -> tuple[Message, Message]:
+    """A page with a picture in its thread."""
+    note = EmailMessage()
+    note["From"], note["To"], note["Subject"] = "pbx@pbx1.example", "100@pager.example", "Bed 12"
+    note.set_content("Bed 12 has no pulse, see the strip")
+    note.add_attachment(b"\x89PNG strip", maintype="image", subtype="png", filename="strip.png")
+    await mail(SMTP_PORT, note.as_bytes())
+    page = await ada.message("see the strip")
+    return page, await ada.wait_for(
+        lambda: next((message for message in ada.messages if "file" in message.content), None)
+    )
+
+
+async def test_where_the_bot_may_not_purge_the_certificate_says_so(
+    hospital: Hospital, ada: Clinician
+) -> None:
+    await hospital.text("Bed 11 has a fever")
+    page = await ada.message("Bed 11 has a fever")
+    hospital.travel(2 * LIFETIME)
+    said = await certificate(hospital, page.event_id)
+    assert {event["homeserver_has"] for event in said["events"]} == {"redacted"}
+    assert any("may not purge" in left for left in said["what_may_remain"])
+    [of_page] = [event for event in said["events"] if event["event"] == page.event_id]
+    assert of_page["its_database_has"] == ["events", "event_json", "ciphertext"]
+
+
+async def test_after_its_time_a_page_is_nowhere_on_the_homeserver(hospital: Hospital, ada: Clinician) -> None:
     await hospital.synapse.make_admin(hospital.bot)
-    await hospital.text("Bed 12 has no pulse")
-    page = await ada.message("Bed 12 has no pulse")
-    assert found(hospital, page.event_id) == ["events", "event_json"]
-    (certificate, *_) = await certificates(hospital)
-    assert {event["homeserver_has"] for event in certificate["events"]} == {"purged"}
-    assert page.event_id in {event["event"] for event in certificate["events"]}
-    assert found(hospital, page.event_id) == []
+    page, strip = await picture(ada)
+    reply = await ada.say(page.room_id, "Strip seen", thread=page.event_id)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while reply not in _rows(hospital, "SELECT event_id FROM inbound"):
+            await asyncio.sleep(0.2)
+    _, sent = await ada.request("GET", f"/rooms/{page.room_id}/event/{page.event_id}")
+    ciphertext = sent["content"]["ciphertext"]
+    mxc = strip.content["file"]["url"]
+    name = mxc.rsplit("/", 1)[-1]
+    assert await tables_with(hospital, ciphertext) == {"event_json"}
+    assert "local_media_repository" in await tables_with(hospital, name)
+    assert blobs(hospital)
+    backup = hospital.directory / "backup.db"
+    await asyncio.to_thread(_back_up, hospital, backup)
+    [named] = _rows(hospital, "SELECT page FROM outbox WHERE event = ?", page.event_id)
+    assert "see the strip" in await break_glass(hospital, named)
+
+    hospital.travel(timedelta(days=2))
+    said = await certificate(hospital, page.event_id)
+    assert {page.event_id, strip.event_id, reply} <= {event["event"] for event in said["events"]}
+    assert {event["homeserver_has"] for event in said["events"]} == {"purged"}
+    assert [tuple(event["its_database_has"]) for event in (*said["events"], *said["files"])] == [
+        () for _ in (*said["events"], *said["files"])
+    ]
+    assert [(file["file"], file["homeserver_has"]) for file in said["files"]] == [(mxc, "purged")]
+    for event in said["events"]:
+        assert await tables_with(hospital, event["event"]) <= IDS_ALONE
+    assert await tables_with(hospital, ciphertext) == set()
+    assert await tables_with(hospital, name) == set()
+    assert blobs(hospital) == set()
+
+    late = await hospital.clinician("lindqvist")
+    await late.wait_for(lambda: page.room_id in late.rooms)
+    status, _ = await late.request("GET", f"/rooms/{page.room_id}/event/{page.event_id}")
+    assert status == 404
+    assert not {page.event_id, strip.event_id, reply} & {m.event_id for m in late.messages}
+    assert not {page.event_id, strip.event_id, reply} & set(late.undecryptable)
+
+    await asyncio.to_thread(_put_back, hospital, backup)
+    with pytest.raises(CommandFailedError, match="was destroyed"):
+        await break_glass(hospital, named)
 
 
-async def test_where_the_bot_may_not_purge_the_certificate_says_so(hospital: Hospital) -> None:
-    ada = await hospital.clinician("okafor")
-    await hospital.bridge.start()
-    await hospital.bridge.until_bell_ready()
-    await hospital.text("Bed 12 has no pulse")
-    await ada.message("Bed 12 has no pulse")
-    (certificate, *_) = await certificates(hospital)
-    assert {event["homeserver_has"] for event in certificate["events"]} == {"redacted"}
-    assert any("may not purge" in left for left in certificate["what_may_remain"])
+async def break_glass(hospital: Hospital, page: str) -> str:
+    """What a page says, as the vault has it."""
+    why = ("--by", hospital.user_id("operator"), "--reason", "Drill")
+    return await hospital.bridge.command("break-glass", "--page", page, *why)
+
+
+def _rows(hospital: Hospital, query: str, *values: str) -> list[str]:
+    with sqlite3.connect(hospital.bridge.directory / "nightbell.db", timeout=30) as database:
+        return [value for (value,) in database.execute(query, values)]
+
+
+def _back_up(hospital: Hospital, to: Path) -> None:
+    with (
+        sqlite3.connect(hospital.bridge.directory / "nightbell.db", timeout=30) as database,
+        sqlite3.connect(to) as copy,
+    ):
+        database.backup(copy)
+
+
+def _put_back(hospital: Hospital, backup: Path) -> None:
+    """What was said, from a backup; the keys of its day lie in none that is to be had."""
+    with sqlite3.connect(hospital.bridge.directory / "nightbell.db", timeout=30) as database:
+        database.execute("ATTACH ? AS backup", (str(backup),))
+        for table in ("intake", "data_key"):
+            database.execute(f"INSERT OR REPLACE INTO {table} SELECT * FROM backup.{table}")  # noqa: S608

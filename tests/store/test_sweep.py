@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,8 +16,8 @@ from bridge.config.retention import RetentionClass, RetentionConfig
 from bridge.engine.retain import Retention
 from bridge.engine.rulebook import CurrentRulebook
 from bridge.ledger import Action
-from bridge.model.doors import Presence, Purge
-from bridge.model.errors import HomeserverError
+from bridge.model.doors import Presence, Purge, Witness
+from bridge.model.errors import HomeserverDatabaseError, HomeserverError
 from bridge.model.ids import EventId, RoomId
 from bridge.model.phi import Phi
 from bridge.policy.retention import Hold, HoldKind
@@ -26,9 +26,11 @@ from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
 from tests.store.conftest import NOW
+from tests.store.test_attachments import HERE, upload
 from tests.store.test_retention import HEART, LATER, STANDARD, intake_of, open_page
 
 DAYS = timedelta(days=3)
+FILE = "mxc://nightbell.test/a"
 
 
 class Homeserver:
@@ -38,6 +40,7 @@ class Homeserver:
         self.below = events
         self.events = [event for root, below in events.items() for event in (root, *below)]
         self.redacted: dict[str, str] = {}
+        self.files: set[str] = set()
         self.admin = admin
         self.answers_left = 10**6
 
@@ -55,6 +58,16 @@ class Homeserver:
         self.redacted.setdefault(event, transaction)
         assert self.redacted[event] == transaction
         return EventId(f"{event}-redaction")
+
+    async def mark(self, room: RoomId, transaction: str) -> EventId | None:
+        self._answer()
+        return EventId("$mark")
+
+    async def delete_file(self, mxc: str) -> Presence:
+        self._answer()
+        if self.admin:
+            self.files.discard(mxc)
+        return Presence.THERE if mxc in self.files else Presence.PURGED
 
     async def purge(self, room: RoomId, before: EventId) -> Purge:
         self._answer()
@@ -74,8 +87,25 @@ class Homeserver:
         return Presence.REDACTED if event in self.redacted else Presence.THERE
 
 
+class Rows:
+    """A homeserver's database that is looked into."""
+
+    def __init__(self, left: dict[str, tuple[str, ...]]) -> None:
+        self.left = left
+        self.readable = True
+
+    async def left_of(self, events: Sequence[EventId], files: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        if not self.readable:
+            raise HomeserverDatabaseError("away")
+        return {name: self.left[name] for name in (*events, *files) if name in self.left}
+
+
 def sweeper(
-    database: Database, keys: KeyRing, homeserver: Homeserver, now: Callable[[], datetime] = lambda: LATER
+    database: Database,
+    keys: KeyRing,
+    homeserver: Homeserver,
+    now: Callable[[], datetime] = lambda: LATER,
+    witness: Witness | None = None,
 ) -> Retention:
     book = SimpleNamespace(
         config=SimpleNamespace(
@@ -85,7 +115,8 @@ def sweeper(
             nightbell=SimpleNamespace(encryption=SimpleNamespace(rotate_after=timedelta(days=7))),
         )
     )
-    return Retention(database, keys, homeserver, cast("CurrentRulebook", lambda: book), now=now)
+    rulebook = cast("CurrentRulebook", lambda: book)
+    return Retention(database, keys, homeserver, rulebook, now=now, witness=witness)
 
 
 async def certificates(database: Database, keys: KeyRing) -> list[dict[str, Any]]:
@@ -147,6 +178,50 @@ async def test_a_certificate_says_where_the_homeserver_did_not_let_us(
     (certificate,) = await certificates(database, keys)
     assert "may not purge" in json.dumps(certificate["what_may_remain"])
     assert certificate["events"][0]["homeserver_has"] == "redacted"
+
+
+async def test_what_a_purge_left_in_the_homeservers_database_stands_in_the_certificate(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    await open_page(database, keys, inbox, "1")
+    rows = Rows({"$1": ("event_json", "ciphertext")})
+    await sweeper(database, keys, Homeserver({"$1": []}), witness=rows).step()
+    (certificate,) = await certificates(database, keys)
+    assert certificate["homeserver_database"] == "looked at"
+    assert certificate["events"][0]["homeserver_has"] == "purged"
+    assert certificate["events"][0]["its_database_has"] == ["event_json", "ciphertext"]
+    assert "somebody must look" in json.dumps(certificate["what_may_remain"])
+
+
+async def test_no_certificate_is_written_before_the_homeservers_database_could_be_looked_into(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    await open_page(database, keys, inbox, "1")
+    homeserver, rows = Homeserver({"$1": []}), Rows({})
+    rows.readable = False
+    with pytest.raises(HomeserverDatabaseError):
+        await sweeper(database, keys, homeserver, witness=rows).step()
+    assert await certificates(database, keys) == []
+    rows.readable = True
+    await sweeper(database, keys, homeserver, witness=rows).step()
+    (certificate,) = await certificates(database, keys)
+    assert certificate["events"][0]["its_database_has"] == []
+
+
+@pytest.mark.parametrize(("admin", "left"), [(True, "purged"), (False, "there")])
+async def test_what_was_uploaded_for_a_page_is_deleted_with_it(
+    database: Database, keys: KeyRing, inbox: IntakeStore, *, admin: bool, left: str
+) -> None:
+    await open_page(database, keys, inbox, "1", HERE)
+    await upload(database, keys)
+    homeserver = Homeserver({"$1": []}, admin=admin)
+    homeserver.files = {FILE, "mxc://nightbell.test/of-another"}
+    await sweeper(database, keys, homeserver).step()
+    (certificate,) = await certificates(database, keys)
+    assert certificate["files"] == [{"file": FILE, "homeserver_has": left}]
+    assert (FILE in homeserver.files) is not admin
+    assert "mxc://nightbell.test/of-another" in homeserver.files
+    assert ("delete them by the admin API" in json.dumps(certificate["what_may_remain"])) is not admin
 
 
 async def test_nothing_goes_before_its_time(database: Database, keys: KeyRing, inbox: IntakeStore) -> None:
