@@ -149,7 +149,8 @@ class Dispatch:
         if book.counts_repeats and event.caller is not None:
             since = row.received_at - LONGEST_REPEAT
             earlier = await self._inbox.earlier(connection, event.caller, since, row.received_at)
-        routing = route(book.router, event, now, earlier)
+        # What came before a digest's hour is in that digest, though it be routed a moment after.
+        routing = route(book.router, event, row.received_at, earlier)
         work.classes.append((row.key, routing.primary.retention))
         patient = self._keys.lookup(CALLER, event.caller) if event.caller else None
         for decision in routing.all:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, OutboxId
 from bridge.model.phi import Phi
 from bridge.policy.routing import route
-from bridge.store import outbox
+from bridge.store import outbox, pages
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.vault import Vault
-from tests.policy.hospital import hospital
+from tests.policy.hospital import hospital, local
 
 NOW = datetime(2026, 11, 24, 3, 12, tzinfo=UTC)
 
@@ -32,14 +33,38 @@ def strange(router: Any, event: IntakeEvent, *rest: Any) -> Any:
     return route(router, event, *rest)
 
 
-async def test_an_event_that_cannot_be_routed_goes_to_operations_and_keeps_no_other_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatch, "route", strange)
+@pytest.fixture
+async def archive(tmp_path: Path) -> AsyncIterator[tuple[Database, KeyRing]]:
     database = Database(f"sqlite:///{tmp_path / 'nightbell.db'}")
     await database.migrate()
     keys = KeyRing(Vault(bytes(range(32))))
     await keys.claim(database, NOW)
+    yield database, keys
+    await database.close()
+
+
+async def test_what_came_just_before_a_digests_hour_does_not_wait_for_the_next(
+    archive: tuple[Database, KeyRing],
+) -> None:
+    database, keys = archive
+    digest, moment = local("2026-11-24 12:00"), timedelta(milliseconds=50)
+    inbox = IntakeStore(database, keys, lambda: digest - moment, lambda: None)
+    daily = {"role": "switchboard", "priority": "routine", "quiet_hours": "daily"}
+    config = hospital(fallback=daily, quiet_hours={"daily": {"digest": ["12:00"]}})
+    live, situation = LiveRulebook(Rulebook.of(config)), Situation(lambda: digest + moment)
+    loop = Dispatch(database, keys, inbox, live, situation, now=lambda: digest + moment, wake=lambda: None)
+    await inbox.accept(IntakeEvent(ChannelId("sms"), Phi("1"), EventKind.TEXT, Phi("a report")))
+    await loop.step()
+    async with database.read() as connection:
+        [due] = await pages.due_timers(connection, digest + moment, 10)
+    assert due.due_at == digest
+
+
+async def test_an_event_that_cannot_be_routed_goes_to_operations_and_keeps_no_other_back(
+    archive: tuple[Database, KeyRing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "route", strange)
+    database, keys = archive
     inbox = IntakeStore(database, keys, lambda: NOW, lambda: None)
     live, situation = LiveRulebook(Rulebook.of(hospital())), Situation(lambda: NOW)
     loop = Dispatch(database, keys, inbox, live, situation, now=lambda: NOW, wake=lambda: None)
@@ -50,7 +75,6 @@ async def test_an_event_that_cannot_be_routed_goes_to_operations_and_keeps_no_ot
         assert await inbox.waiting(connection, 10) == []
         places, _ = await outbox.destinations(connection, OutboxId(0))
         told = await outbox.head(connection, keys, OPERATIONS)
-    await database.close()
     assert {str(place) for place in places} == {"operations", "role:switchboard"}
     assert told is not None
     assert told.content is not None
