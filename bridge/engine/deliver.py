@@ -168,14 +168,16 @@ class Delivery:
         now = self._now()
         kept = [(record.entry.id, record.envelope) for record in records if record.event is None]
         sent = [(record.entry.id, record.envelope.room, record.event) for record in records if record.event]
-        delivered = [
-            record.entry.page
-            for record in records
-            if record.event and record.entry.purpose is Purpose.PAGE and record.entry.page
+        arrived = [
+            record.entry for record in records if record.event and record.entry.purpose is Purpose.PAGE
         ]
+        delivered = [entry.page for entry in arrived if entry.page]
+        late = [entry.page for entry in arrived if entry.page and entry.attempts]
         async with self._database.write() as connection:
             await outbox.keep_envelopes(connection, kept)
             await outbox.mark_sent(connection, sent, now)
+            if late:
+                await pages.begin_again(connection, late, now)
             await pages.mark_delivered(connection, delivered, now)
             told = [_sent(record) for record in records if record.event and record.envelope.session]
             await ledger.append(connection, told, now)

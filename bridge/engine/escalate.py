@@ -203,13 +203,16 @@ def _climbed(
     def willing(_role: RoleId, person: PersonId) -> bool:
         return person not in page.declined
 
+    if page.step == 0 and not page.notified:
+        # Its ladder had ended before anybody could read it.
+        return ladder.open_page(config, _decision_of(page), now, reachable, changes)
     move = ladder.climb(config, page, now, reachable, changes, due=due)
     expected = ladder.climb(config, page, now, willing, changes).skipped
     return replace(move, skipped=tuple(step for step in move.skipped if step not in expected))
 
 
 def _climbed_record(page: Page, move: Move, outcome: str = "done") -> Record:
-    kind = move.kind.value if move.kind else "end"
+    kind = move.kind.value if move.kind else "begin" if move.notify else "end"
     return Record(
         Action.CLIMBED,
         page=page.id,

@@ -33,6 +33,7 @@ from bridge.store.tables import intake as intake_table
 from bridge.store.tables import outbox, page, timer
 
 WAITING = [state.value for state in PageState if state.waiting]
+UNREAD = [PageState.OPEN.value, PageState.DELIVERED.value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,46 @@ async def mark_delivered(connection: AsyncConnection, delivered: Sequence[PageId
             .where(page.c.id.in_(delivered), page.c.delivered_at.is_(None))
             .values(delivered_at=now, state=state)
         )
+
+
+async def begin_again(connection: AsyncConnection, readable: Sequence[PageId], now: datetime) -> None:
+    """Pages that can be read only now: those whose ladder has ended meanwhile climb it anew, from its beginning."""
+    ended = update(page).where(
+        page.c.id.in_(readable),
+        page.c.delivered_at.is_(None),
+        page.c.state.in_(WAITING),
+        page.c.id.not_in(select(timer.c.page)),
+    )
+    for found in (await connection.execute(ended.values(step=0, notified=[]).returning(page.c.id))).scalars():
+        await _set_timer(connection, PageId(found), 1, now)
+
+
+async def unread_pages(
+    connection: AsyncConnection, roles: Iterable[RoleId], room: RoomId, until: datetime
+) -> list[Page]:
+    """The pages of these roles whose message we had sent to a room by then, and which nobody has read."""
+    query = (
+        select(page)
+        .join(outbox, outbox.c.page == page.c.id)
+        .where(
+            page.c.role.in_(list(roles)),
+            page.c.state.in_(UNREAD),
+            page.c.destroyed_at.is_(None),
+            outbox.c.room == room,
+            outbox.c.purpose == Purpose.PAGE.value,
+            outbox.c.sent_at <= until,
+        )
+        .order_by(page.c.opened_at)
+    )
+    return [_page(row) for row in (await connection.execute(query)).all()]
+
+
+async def mark_read(connection: AsyncConnection, page_id: PageId) -> bool:
+    """Somebody whom the page notified has read it. False if it was read, or somebody took it, before."""
+    marked = await connection.execute(
+        update(page).where(page.c.id == page_id, page.c.state.in_(UNREAD)).values(state=PageState.READ.value)
+    )
+    return marked.rowcount > 0
 
 
 async def open_of_role(connection: AsyncConnection, role: RoleId) -> list[Page]:

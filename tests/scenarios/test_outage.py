@@ -10,11 +10,12 @@ from datetime import timedelta
 
 from testbed.clinician import Clinician, Message
 from testbed.hospital import Hospital
-from tests.scenarios.story import SOON, asked, people, replies, shows
+from testbed.shift import Shift
+from tests.scenarios.story import SOON, asked, mentions, people, replies, rows, shows
 
 BEGINS = "2026-11-24 09:00"
 STAFF = ("ada", "ben", "eve")
-AWAY = ("carol",)  # she has an account, and no device
+AWAY = ("carol", "gina")  # they have accounts, and no device
 Staff = Mapping[str, Clinician]
 LINE = "+15550100100"
 ROLES = f"""
@@ -35,6 +36,11 @@ roles:
     room: {{name: Radiology}}
     members: [eve, ben]
     schedule: {{layers: [{{people: eve}}]}}
+  paediatrics:
+    name: Paediatrics
+    room: {{name: Paediatrics}}
+    members: [gina]
+    schedule: {{layers: [{{people: gina}}]}}
 """
 ROUTING = """
 defaults: {priority: routine, ladder: hourly, template: standard, retention: standard}
@@ -42,6 +48,7 @@ rules:
   - {when: {words: emergency}, then: {role: cardiology, priority: stat}}
   - {when: {words: pressing}, then: {role: cardiology, priority: urgent}}
   - {when: {words: surgeon}, then: {role: surgery, priority: urgent}}
+  - {when: {words: child}, then: {role: paediatrics, priority: urgent}}
   - {when: {words: x-ray}, then: {role: radiology, priority: urgent}}
 fallback: {role: cardiology}
 ladders:
@@ -106,6 +113,24 @@ async def test_a_page_is_not_forwarded_to_somebody_who_cannot_read_it(
     await asked(ada, page.room_id, "forward carol", "Nobody can be reached", in_reply_to=page.event_id)
     await ada.say(page.room_id, "forward surgery", in_reply_to=page.event_id)
     await replies(ada, page, "Dr. Ada forwarded it to Dr. Ben")
+
+
+async def test_a_page_that_can_be_read_only_after_its_ladder_has_ended_climbs_it_anew(
+    hospital: Hospital, staff: Staff
+) -> None:
+    await hospital.text("a child", to=LINE)
+    operator = staff["operator"]
+    await operator.wait_for(
+        lambda: any("reached on 0" in m.body and "Paediatrics" in m.body for m in operator.messages)
+    )
+    assert rows(hospital, "SELECT page FROM timer JOIN page ON page = id WHERE role = 'paediatrics'") == []
+    async with Shift(hospital) as shift:
+        gina = await shift.nio("gina")
+        page = await gina.message("a child")
+        nudge = await replies(gina, page, "Dr. Gina: please accept")
+        assert mentions(nudge) == ["gina"]
+        await gina.react(page.event_id, "✅")
+        await shows(gina, page, "Accepted by Dr. Gina")
 
 
 async def test_a_holder_who_has_left_the_room_is_passed_over_at_once(
