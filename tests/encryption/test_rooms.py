@@ -1,5 +1,6 @@
 """The rooms: private and encrypted from creation, and changed by nobody but the bot."""
 
+from contextlib import suppress
 from typing import Any
 
 import nio
