@@ -7,7 +7,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
@@ -18,9 +18,11 @@ from prometheus_client import CollectorRegistry
 from bridge import __version__, audio
 from bridge.channels import open_channel, unanswerable
 from bridge.channels.channel import Channel, Surroundings
+from bridge.channels.doors import keep_open
 from bridge.channels.http import Health, build_application, build_metrics_application, serve
+from bridge.channels.meters import Meters
 from bridge.config import Config, ConfigError
-from bridge.engine import operations
+from bridge.engine import operations, reconcile
 from bridge.engine.adoption import Adoption, adopt
 from bridge.engine.answers import Answers
 from bridge.engine.calendars import Calendars, complete
@@ -34,7 +36,6 @@ from bridge.engine.notarise import Notary
 from bridge.engine.offboard import Offboarding
 from bridge.engine.pulse import Pulse
 from bridge.engine.readiness import Readiness
-from bridge.engine.reconcile import Meters, Reconciliation
 from bridge.engine.reload import Reload
 from bridge.engine.replies import Replies
 from bridge.engine.retain import Retention
@@ -71,6 +72,7 @@ from bridge.vault import Vault, parse_operator_key
 
 ROOMS_AT_ONCE = 32  # Synapse is not quicker with more requests in flight
 START_PAUSE_SECONDS = 2.0
+METRICS = ChannelId("(metrics)")  # the name of the metrics' door; no channel can have it
 # What we send comes back in the next answer. In a burst, an answer for each message of ours would cost the homeserver
 # a third of its work; a tap that comes in this time is seen this much later.
 ECHO_PAUSE_SECONDS = 0.2
@@ -196,14 +198,16 @@ def room_plan(live: CurrentRulebook, situation: Situation, now: Clock, destinati
     )
 
 
-async def run(config: Config, *, now: Clock = utc_now, ready: Callable[[int], None] = lambda _: None) -> None:
-    """Run the bridge until it is cancelled or sent SIGTERM. `ready` is told the port once intake is open."""
+async def run(config: Config, *, now: Clock = utc_now) -> None:
+    """Run the bridge until it is cancelled or sent SIGTERM. Raises OSError if `listen` can't be listened on."""
     if problems := list(unanswerable(config)):
         raise ConfigError(problems)
     async with open_house(config) as house, AsyncExitStack() as doors:
         bells = Bells()
         registry = CollectorRegistry()
         pulse = Pulse(now, registry)
+        gate = Gate(house, pulse, now, bells.deliver.ring)
+        meters = Meters.of(registry)
         inbox = IntakeStore(house.database, house.keys, now, bells.dispatch.ring)
         nightbell = config.nightbell
         live = LiveRulebook(Rulebook.of(await complete(config, house.database)))
@@ -213,22 +217,33 @@ async def run(config: Config, *, now: Clock = utc_now, ready: Callable[[int], No
             nightbell.listen.public_url.rstrip("/"),
             progress=partial(_progress, house),
             reply=Replies(house.database, house.keys, inbox, live, now=now, beat=pulse.beat),
-            tell=partial(_channel_state, house, pulse, now, bells.deliver.ring),
+            tell=gate.tell,
+            count=meters.count,
         )
         channels = [open_channel(channel, section, around) for channel, section in config.channels.items()]
-        application = build_application(channels, health=partial(_health, house, pulse), registry=registry)
+        application = build_application(
+            channels,
+            health=partial(_health, house, pulse, gate),
+            meters=meters,
+            per_minute=nightbell.listen.per_minute,
+        )
         port = await doors.enter_async_context(
             serve(application, nightbell.listen.host, nightbell.listen.port)
         )
-        if nightbell.metrics.port is not None:
-            metrics = build_metrics_application(registry)
-            await doors.enter_async_context(serve(metrics, nightbell.metrics.host, nightbell.metrics.port))
         log.info("intake_open", port=port, channels=[channel.id for channel in channels])
-        ready(port)
         watch = Watch(house.database, house.keys, pulse, registry, now=now, wake=bells.deliver.ring)
         await _until_stopped(
             _run_loops(
-                house, bells, pulse, inbox, live, watch=watch, channels=channels, registry=registry, now=now
+                house,
+                bells,
+                pulse,
+                inbox,
+                live,
+                gate=gate,
+                watch=watch,
+                channels=channels,
+                registry=registry,
+                now=now,
             )
         )
 
@@ -260,6 +275,7 @@ async def _run_loops(
     inbox: IntakeStore,
     live: LiveRulebook,
     *,
+    gate: Gate,
     watch: Watch,
     channels: Sequence[Channel],
     registry: CollectorRegistry,
@@ -293,6 +309,7 @@ async def _run_loops(
             inbox,
             live,
             pulse,
+            gate=gate,
             channels=channels,
             registry=registry,
             now=now,
@@ -366,18 +383,23 @@ def _take_events(
     live: LiveRulebook,
     pulse: Pulse,
     *,
+    gate: Gate,
     channels: Sequence[Channel],
     registry: CollectorRegistry,
     now: Clock,
     wake: Callable[[], None],
 ) -> None:
     """Start what listens or connects, and what asks the sources whether anything was missed."""
-    meters = Meters.of(registry)
+    place = house.config.nightbell.metrics
+    if place.port is not None:
+        show = partial(_show_metrics, registry, place.host, place.port, gate)
+        group.create_task(keep_open(show, partial(gate.tell, METRICS)))
+    meters = reconcile.Meters.of(registry)
     for channel in channels:
         if channel.serve is not None:
-            group.create_task(channel.serve())
+            group.create_task(keep_open(channel.serve, partial(gate.shut, channel.id)))
         if channel.recount is not None:
-            loop = Reconciliation(
+            loop = reconcile.Reconciliation(
                 house.database, house.keys, inbox, channel.id, channel.recount, live, pulse, meters, now, wake
             )
             group.create_task(run_loop(f"reconcile {channel.id}", Wake(), loop.step, pulse.beat))
@@ -458,17 +480,47 @@ async def _progress(house: House, intake: IntakeId) -> Progress | None:
         return await progress_of(connection, intake)
 
 
-async def _channel_state(  # noqa: PLR0917 - the last two are the channel's
-    house: House, pulse: Pulse, now: Clock, wake: Callable[[], None], channel: ChannelId, trouble: str | None
-) -> None:
-    """Tell health and the operations room that a channel's connection is in trouble, or well."""
-    pulse.beat(f"channel {channel}", ConnectionError() if trouble else None)
-    log.log(logging.WARNING if trouble else logging.INFO, "channel_state", channel=channel, trouble=trouble)
-    text = f"⚠️ Channel {channel}: {trouble}" if trouble else f"Channel {channel} is connected"
-    with suppress(StoreUnavailableError):  # which is told by itself
-        async with house.database.write() as connection:
-            await operations.tell(connection, house.keys, text, now())
-        wake()
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """How the doors are: what channels, health and the operations room are told of them."""
+
+    house: House
+    pulse: Pulse
+    now: Clock
+    wake: Callable[[], None]
+    troubles: dict[ChannelId, str] = field(default_factory=dict)
+    closed: set[ChannelId] = field(default_factory=set)
+
+    async def shut(self, channel: ChannelId, trouble: str) -> None:
+        """A door can't be opened: the bridge is not ready to take everything."""
+        self.closed.add(channel)
+        await self.tell(channel, trouble)
+
+    async def tell(self, channel: ChannelId, trouble: str | None) -> None:
+        """A channel listens or is connected; or it is in trouble, which operations hear once, and of its end."""
+        self.pulse.beat(f"channel {channel}", ConnectionError() if trouble else None)
+        if trouble is None:
+            self.closed.discard(channel)
+        if trouble == self.troubles.get(channel):
+            return
+        log.log(
+            logging.WARNING if trouble else logging.INFO, "channel_state", channel=channel, trouble=trouble
+        )
+        text = f"⚠️ Channel {channel}: {trouble}" if trouble else f"Channel {channel} is well again"
+        with suppress(StoreUnavailableError):  # which is told by itself
+            async with self.house.database.write() as connection:
+                await operations.tell(connection, self.house.keys, text, self.now())
+            self.wake()
+        if trouble is None:
+            del self.troubles[channel]
+        else:
+            self.troubles[channel] = trouble
+
+
+async def _show_metrics(registry: CollectorRegistry, host: str, port: int, gate: Gate) -> None:
+    async with serve(build_metrics_application(registry), host, port):
+        await gate.tell(METRICS, None)
+        await asyncio.Event().wait()
 
 
 async def _report(
@@ -538,7 +590,7 @@ async def _catch_up(matrix: Matrix, devices: DeviceInbox) -> None:
         pass
 
 
-async def _health(house: House, pulse: Pulse) -> Health:
+async def _health(house: House, pulse: Pulse, gate: Gate) -> Health:
     parts = pulse.parts()
     try:
         async with house.database.read() as connection:
@@ -548,4 +600,5 @@ async def _health(house: House, pulse: Pulse) -> Health:
         return Health(ready=False, parts={**parts, "database": "away"})
     if parts.get("watch") == StoreUnavailableError.__name__:
         return Health(ready=False, parts={**parts, "database": "takes no writes"})
-    return Health(ready=True, parts=parts)
+    parts |= {f"channel {channel}": trouble for channel, trouble in gate.troubles.items()}
+    return Health(ready=not gate.closed, parts=parts)

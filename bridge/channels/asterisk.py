@@ -239,11 +239,13 @@ class _Line:
             try:
                 receipt = await self.around.inbox.accept(event)
             except StoreUnavailableError:
+                self.around.count(self.channel, "store_unavailable")
                 log.warning("call_waits_for_the_store", channel=self.channel)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
                 outcome = "duplicate" if receipt.duplicate else "accepted"
+                self.around.count(self.channel, outcome)
                 log.info("call_taken", channel=self.channel, kind=event.kind.value, outcome=outcome)
                 return
 

@@ -77,8 +77,8 @@ class Route:
 class Channel:
     """A configured source of events, ready to be served.
 
-    `serve` is for a channel that is no HTTP: it listens, or connects, until it is cancelled. It raises only
-    what waiting will not mend, such as an address that can't be listened on. `media` is for a channel whose
+    `serve` is for a channel that is no HTTP: it listens, or connects, until it is cancelled. It raises `OSError` if
+    its address can't be listened on, which is told and tried again. `media` is for a channel whose
     events name recordings or pictures that are to be fetched. `recount` is for a source that can be
     asked: what the inbox lacks of its answer is taken (see `bridge.engine.reconcile`).
     """
@@ -108,9 +108,10 @@ class Surroundings:
     """What every channel is given.
 
     `public_url` is the address at which the sources reach this bridge, without a slash at its end. `now` is
-    the bridge's one clock, in UTC. `tell` is for a channel that itself connects to its source: it is told when
-    that begins or ceases to be in trouble, in words without PHI, and None when it is well. `progress` says how
-    far an event has come, and None of one that is not known. `reply` gives what the sender of a text that was
+    the bridge's one clock, in UTC. `tell` is for a channel that itself listens or connects: it is told when
+    that begins or ceases to be in trouble, in words without PHI, and None when it is well. `count` is for one that
+    is no HTTP: it is told a word for what became of each thing that came. `progress` says how far an event has come,
+    and None of one that is not known. `reply` gives what the sender of a text that was
     accepted is to be told; a channel that asks it says so by `ChannelType.replies`.
     """
 
@@ -120,6 +121,7 @@ class Surroundings:
     progress: Callable[[IntakeId], Awaitable[Progress | None]] = _unknown
     reply: Callable[[IntakeEvent, IntakeId], Awaitable[str | None]] = _silent
     tell: Callable[[ChannelId, str | None], Awaitable[None]] = _only_logged
+    count: Callable[[ChannelId, str], None] = lambda _, __: None
 
 
 @dataclass(frozen=True, slots=True)

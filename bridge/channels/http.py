@@ -8,6 +8,7 @@ repeated in one.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -18,9 +19,11 @@ from typing import Any
 
 import structlog
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from bridge.channels.channel import Answer, Channel, Handler, Request, refusal
+from bridge.channels.meters import Meters
+from bridge.channels.rate import Rate
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
@@ -32,6 +35,7 @@ IDLE_SECONDS = 180.0  # longer than proxies keep a connection, or they send an e
 LINGER_SECONDS = 1.0  # for a sender to read a refusal before the rest of its body meets a closed connection
 DRAIN_SECONDS = 10.0  # for requests that are being answered at shutdown
 MAX_CONNECTIONS = 512
+PER_MINUTE = 12_000  # requests to a channel from one address; a proxy's is that of all its sources
 RETRY_AFTER = "5"  # seconds; a database is back, or a crowd gone, about then
 
 log = structlog.get_logger(__name__)
@@ -47,30 +51,24 @@ class Health:
     parts: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Meters:
-    requests: Counter
-    seconds: Histogram
-    turned_away: Counter
-
-
-_METERS = web.AppKey("meters", _Meters)
+_METERS = web.AppKey("meters", Meters)
 
 
 def build_application(
     channels: Iterable[Channel],
     *,
     health: Callable[[], Awaitable[Health]],
-    registry: CollectorRegistry,
+    meters: Meters,
+    per_minute: int = PER_MINUTE,
     max_body: int = MAX_BODY,
     body_seconds: float = BODY_SECONDS,
 ) -> web.Application:
     """What the world may see: the channels and the bridge's health.
 
-    The server's own metrics are added to `registry`, which takes them once.
+    `per_minute` bounds the requests to one channel from one address.
     """
     app = web.Application(client_max_size=max_body)
-    app[_METERS] = meters = _meters(registry)
+    app[_METERS] = meters
 
     async def live(_: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
@@ -84,8 +82,9 @@ def build_application(
     app.router.add_get("/health/live", live)
     app.router.add_get("/health", ready)
     for channel in channels:
+        rate = Rate(per_minute)
         for route in channel.routes:
-            handle = _observed(channel.id, route.handle, meters, body_seconds)
+            handle = _observed(channel.id, route.handle, meters, rate, body_seconds)
             app.router.add_route(route.method, route.path, handle)
     return app
 
@@ -151,30 +150,17 @@ async def serve(
         await runner.cleanup()
 
 
-def _meters(registry: CollectorRegistry) -> _Meters:
-    return _Meters(
-        Counter(
-            "nightbell_intake_requests",
-            "Requests to channels, by what became of them",
-            ["channel", "outcome"],
-            registry=registry,
-        ),
-        Histogram(
-            "nightbell_intake_seconds",
-            "From a request's headers to its answer",
-            ["channel"],
-            registry=registry,
-        ),
-        Counter("nightbell_turned_away", "Connections over the bound", registry=registry),
-    )
-
-
-def _observed(channel: ChannelId, handle: Handler, meters: _Meters, body_seconds: float) -> _HttpHandler:
+def _observed(
+    channel: ChannelId, handle: Handler, meters: Meters, rate: Rate, body_seconds: float
+) -> _HttpHandler:
     async def respond(request: web.Request) -> web.Response:
         began = time.monotonic()
-        given = await _answer(channel, handle, request, body_seconds)
+        if wait := rate.wait(request.remote or ""):
+            given = refusal(429, "too_many_requests", "Send it again after the time in Retry-After.")
+        else:
+            given = await _answer(channel, handle, request, body_seconds)
         seconds = time.monotonic() - began
-        meters.requests.labels(channel, given.outcome).inc()
+        meters.count(channel, given.outcome)
         meters.seconds.labels(channel).observe(seconds)
         log.info(
             "request_answered",
@@ -183,7 +169,10 @@ def _observed(channel: ChannelId, handle: Handler, meters: _Meters, body_seconds
             status=given.status,
             milliseconds=round(seconds * 1000, 1),
         )
-        return _response(given)
+        response = _response(given)
+        if wait:
+            response.headers["Retry-After"] = str(math.ceil(wait))
+        return response
 
     return respond
 

@@ -25,6 +25,7 @@ from pydantic import Field
 
 from bridge.channels.channel import Channel, ChannelType, Surroundings
 from bridge.channels.numbers import normal_number
+from bridge.channels.rate import Rate
 from bridge.channels.settings import is_peer
 from bridge.channels.tcp import ListenerSettings
 from bridge.config.values import LocalPath, one_or_more
@@ -66,14 +67,16 @@ def build(channel: ChannelId, settings: SmtpSettings, around: Surroundings) -> C
         logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)
         doors: set[_Door] = set()
         context = _tls(settings)
+        desk = _Desk(channel, settings, around, Rate(settings.per_minute))
 
         def door() -> asyncio.BaseProtocol:
             if len(doors) >= MAX_CONNECTIONS:
+                around.count(channel, "too_many_connections")
                 log.info("connection_refused", channel=channel, outcome="too_many_connections")
                 return _TurnedAway()
             return _Door(
                 doors,
-                _Desk(channel, settings, around),
+                desk,
                 data_size_limit=MAX_MAIL,
                 enable_SMTPUTF8=True,
                 ident="Nightbell",
@@ -87,6 +90,7 @@ def build(channel: ChannelId, settings: SmtpSettings, around: Surroundings) -> C
         try:
             async with server:
                 log.info("channel_listens", channel=channel, port=settings.port)
+                await around.tell(channel, None)
                 await server.serve_forever()
         finally:
             for each in list(doors):
@@ -148,13 +152,19 @@ class _Desk:
     channel: ChannelId
     settings: SmtpSettings
     around: Surroundings
+    rate: Rate
 
     async def handle_MAIL(  # noqa: N802
         self, _: aiosmtpd.SMTP, session: Session, envelope: Envelope, address: str, __: list[str]
     ) -> str:
         """Who sends: only the peers may."""
-        if not is_peer(session.peer[0] if session.peer else "", self.settings.peers):
+        peer = session.peer[0] if session.peer else ""
+        if not is_peer(peer, self.settings.peers):
+            self.around.count(self.channel, "unknown_peer")
             return "550 5.7.1 This address is not among the channel's peers"
+        if self.rate.wait(peer):
+            self.around.count(self.channel, "too_many_mails")
+            return "450 4.7.1 Too many mails, try again in a minute"
         envelope.mail_from = address
         return "250 2.1.0 OK"
 
@@ -177,12 +187,15 @@ class _Desk:
         try:
             if mail is None:
                 await self.around.inbox.keep_unreadable(self.channel, content, "a mail could not be read")
+                self.around.count(self.channel, "unreadable_but_kept")
                 return "554 5.6.0 The mail can't be read; it was kept"
             for recipient in dict.fromkeys(envelope.rcpt_tos):
                 receipt = await self.around.inbox.accept(_event(self.channel, mail, recipient))
                 outcome = "duplicate" if receipt.duplicate else "accepted"
+                self.around.count(self.channel, outcome)
                 log.info("mail_taken", channel=self.channel, outcome=outcome)
         except StoreUnavailableError:
+            self.around.count(self.channel, "store_unavailable")
             return "451 4.3.0 The mail could not be kept, send it again"
         return "250 2.0.0 Paged"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from typing import Annotated
@@ -18,6 +18,7 @@ from pydantic import Field
 
 from bridge.channels.channel import Channel, ChannelType, Surroundings
 from bridge.channels.numbers import normal_number
+from bridge.channels.rate import Rate
 from bridge.channels.settings import Region, is_one_of
 from bridge.channels.tcp import ListenerSettings, serve_lines
 from bridge.config.values import SecretRef, one_or_more
@@ -50,10 +51,11 @@ class SnppSettings(ListenerSettings):
 
 def build(channel: ChannelId, settings: SnppSettings, around: Surroundings) -> Channel:
     """A channel that listens for SNPP. Raises `SecretUnreadableError`."""
-    desk = _Desk(channel, tuple(one.read_text() for one in settings.secrets), settings.region, around)
+    secrets = tuple(one.read_text() for one in settings.secrets)
+    desk = _Desk(channel, secrets, settings.region, around, Rate(settings.per_minute))
 
     async def serve() -> None:
-        await serve_lines(channel, settings, partial(_talk, desk), refused=_REFUSED, full=_FULL)
+        await serve_lines(channel, settings, around, partial(_talk, desk), refused=_REFUSED, full=_FULL)
 
     return Channel(channel, SNPP.name, serve=serve)
 
@@ -69,6 +71,7 @@ class _Desk:
     secrets: tuple[str, ...]
     region: str | None
     around: Surroundings
+    rate: Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class _Draft:
     """What a client has said of the page that it is about to send."""
 
     logged_in: bool
+    peer: str = field(default="", repr=False)
     recipients: tuple[str, ...] = ()
     text: str | None = None
     subject: str | None = None
@@ -89,7 +93,7 @@ _Step = tuple[_Draft, str]  # what is known after a command, and its answer
 
 async def _talk(desk: _Desk, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One conversation, from greeting to goodbye."""
-    draft = _Draft(logged_in=not desk.secrets)
+    draft = _Draft(logged_in=not desk.secrets, peer=(writer.get_extra_info("peername") or ("",))[0])
     await _say(writer, "220 SNPP gateway ready")
     mistakes = 0
     for _ in range(MAX_COMMANDS):
@@ -156,9 +160,11 @@ async def _obey(desk: _Desk, draft: _Draft, line: str) -> _Step:
     if command == "LOGI":
         password = argument.partition(" ")[2].strip()
         logged_in = not desk.secrets or is_one_of(desk.secrets, password)
+        if not logged_in:
+            desk.around.count(desk.channel, "login_refused")
         return replace(draft, logged_in=logged_in), "250 Welcome" if logged_in else "550 Login refused"
     if command == "RESE":
-        return _Draft(logged_in=draft.logged_in), "250 Everything is forgotten"
+        return _Draft(draft.logged_in, draft.peer), "250 Everything is forgotten"
     if command in _COMMANDS:
         return _COMMANDS[command](draft, argument)
     # A client that asks for a SITE command takes 250 for an answer to it, and crashes.
@@ -221,15 +227,19 @@ async def _send(desk: _Desk, draft: _Draft) -> _Step:
     """A page for each pager. A numeric page may come without a message."""
     if not draft.recipients:
         return draft, "503 Which pager?"
+    if desk.rate.wait(draft.peer):
+        desk.around.count(desk.channel, "too_many_pages")
+        return draft, "421 Too many pages, try again in a minute"
     try:
         for recipient in draft.recipients:
             receipt = await desk.around.inbox.accept(_event(desk, draft, recipient))
-            log.info(
-                "page_taken", channel=desk.channel, outcome="duplicate" if receipt.duplicate else "accepted"
-            )
+            outcome = "duplicate" if receipt.duplicate else "accepted"
+            desk.around.count(desk.channel, outcome)
+            log.info("page_taken", channel=desk.channel, outcome=outcome)
     except StoreUnavailableError:
+        desk.around.count(desk.channel, "store_unavailable")
         return draft, "554 The page could not be kept, send it again"
-    return _Draft(logged_in=draft.logged_in), "250 Page sent"
+    return _Draft(draft.logged_in, draft.peer), "250 Page sent"
 
 
 def _event(desk: _Desk, draft: _Draft, recipient: str) -> IntakeEvent:

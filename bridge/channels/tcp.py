@@ -11,6 +11,8 @@ from typing import Annotated
 import structlog
 from pydantic import Field, IPvAnyNetwork
 
+from bridge.channels.channel import Surroundings
+from bridge.channels.rate import Rate
 from bridge.channels.settings import is_peer
 from bridge.config.values import NumberSetting, Section, Setting, one_or_more
 from bridge.model.ids import ChannelId
@@ -34,11 +36,17 @@ class ListenerSettings(Section):
     peers: Annotated[tuple[IPvAnyNetwork, ...], one_or_more, Field(min_length=1)] = Field(
         description="The networks that may connect, such as 10.1.2.3 or 10.1.2.0/24."
     )
+    per_minute: NumberSetting = Field(
+        default=600,
+        ge=1,
+        description="How many pages may come from one address in a minute; those above are told to come again.",
+    )
 
 
 async def serve_lines(
     channel: ChannelId,
     settings: ListenerSettings,
+    around: Surroundings,
     talk: Talk,
     *,
     refused: bytes,
@@ -48,27 +56,35 @@ async def serve_lines(
 ) -> None:
     """Listen until cancelled, and talk to each peer that connects.
 
-    `refused` and `full` are what others, and those over the bound, are told. Raises `OSError` if the address
+    `refused` and `full` are what others, and those over the bounds, are told. Raises `OSError` if the address
     can't be listened on.
     """
     running: set[asyncio.Task[None]] = set()
-    async with asyncio.TaskGroup() as talks:
+    rate = Rate(settings.per_minute)
 
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            peername = writer.get_extra_info("peername") or ("",)
-            if not is_peer(peername[0], settings.peers):
-                _turn_away(channel, writer, refused, "unknown_peer")
-            elif len(running) >= max_connections:
-                _turn_away(channel, writer, full, "too_many_connections")
-            else:
-                task = talks.create_task(_bounded(channel, talk, reader, writer, session_seconds))
-                running.add(task)
-                task.add_done_callback(running.discard)
+    def turn_away(writer: asyncio.StreamWriter, said: bytes, outcome: str) -> None:
+        around.count(channel, outcome)
+        _turn_away(channel, writer, said, outcome)
 
-        server = await asyncio.start_server(connected, settings.host, settings.port, limit=MAX_LINE)
-        async with server:
-            log.info("channel_listens", channel=channel, port=settings.port)
-            await server.serve_forever()
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peername = writer.get_extra_info("peername") or ("",)
+        if not is_peer(peername[0], settings.peers):
+            turn_away(writer, refused, "unknown_peer")
+        elif len(running) >= max_connections or rate.wait(peername[0]):
+            turn_away(writer, full, "too_many_connections")
+        else:
+            task = talks.create_task(_bounded(channel, talk, reader, writer, session_seconds))
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+    server = await asyncio.start_server(
+        connected, settings.host, settings.port, limit=MAX_LINE, start_serving=False
+    )
+    async with server, asyncio.TaskGroup() as talks:
+        await server.start_serving()
+        log.info("channel_listens", channel=channel, port=settings.port)
+        await around.tell(channel, None)
+        await server.serve_forever()
 
 
 def _turn_away(channel: ChannelId, writer: asyncio.StreamWriter, said: bytes, outcome: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,7 +17,9 @@ from bridge.channels import read_settings
 from bridge.channels.asterisk import AsteriskSettings
 from bridge.channels.channel import intake_path
 from bridge.channels.tcp import ListenerSettings
+from bridge.channels.twilio import TwilioSettings
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
+from bridge.cli.reachable import reachable
 from bridge.config import Config, ConfigError
 from bridge.config.values import Section
 from bridge.model.errors import StoreUnavailableError
@@ -31,7 +34,8 @@ def channels(config: ConfigDirectory = CONFIG) -> None:
     """List the channels: the address to give the source, the last event, and how the running bridge finds it."""
     loaded = load_or_exit(config)
     last = asyncio.run(_last_events(loaded.database_url))
-    states = _states(f"http://127.0.0.1:{loaded.nightbell.listen.port}/health")
+    listen = loaded.nightbell.listen
+    states = _states(f"http://{reachable(listen.host)}:{listen.port}/health")
     zone = loaded.roster.time_zone
     for channel, section in loaded.channels.items():
         try:
@@ -42,19 +46,27 @@ def channels(config: ConfigDirectory = CONFIG) -> None:
         seen = last.get(channel)
         heard = f"{seen.astimezone(zone):%a %Y-%m-%d %H:%M:%S}" if seen else "never"
         typer.echo(f"{channel} ({section.type})")
-        typer.echo(f"  address     {address(loaded, channel, settings)}")
+        for place in addresses(loaded, channel, settings):
+            typer.echo(f"  address     {place}")
         typer.echo(f"  last event  {heard}")
-        if state := states.get(f"channel {channel}"):
-            typer.echo(f"  state       {state}")
+        if states is None:
+            typer.echo("  state       unknown: the bridge does not answer")
+        else:
+            typer.echo(f"  state       {states.get(f'channel {channel}', 'well')}")
+            if reconciled := states.get(f"reconcile {channel}"):
+                typer.echo(f"  reconciled  {reconciled}")
 
 
-def address(config: Config, channel: ChannelId, settings: Section) -> str:
+def addresses(config: Config, channel: ChannelId, settings: Section) -> list[str]:
     """Where a channel's source reaches it, or where it reaches its source."""
     if isinstance(settings, ListenerSettings):
-        return f"{settings.host} port {settings.port}"
+        return [f"{settings.host} port {settings.port}"]
     if isinstance(settings, AsteriskSettings):
-        return f"connects to {settings.host} port {settings.port}"
-    return config.nightbell.listen.public_url.rstrip("/") + intake_path(channel)
+        return [f"connects to {settings.host} port {settings.port}"]
+    here = config.nightbell.listen.public_url.rstrip("/") + intake_path(channel)
+    if isinstance(settings, TwilioSettings) and settings.voice is not None:
+        return [here, f"{here}/voice for calls", f"{here}/voice/status for their changes of status"]
+    return [here]
 
 
 async def _last_events(url: str) -> Mapping[ChannelId, datetime]:
@@ -70,10 +82,17 @@ async def _last_events(url: str) -> Mapping[ChannelId, datetime]:
         await database.close()
 
 
-def _states(url: str) -> Mapping[str, str]:
+def _states(url: str) -> Mapping[str, str] | None:
+    """What the running bridge says of its parts, whether it is ready or not; None if it does not answer."""
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - http, to this machine
-            parts: dict[str, str] = json.load(answer)["parts"]
-            return parts
-    except (OSError, ValueError, KeyError):
-        return {}
+            said = answer.read()
+    except urllib.error.HTTPError as error:
+        said = error.read()
+    except OSError:
+        return None
+    try:
+        parts: dict[str, str] = json.loads(said)["parts"]
+    except (ValueError, KeyError):
+        return None
+    return parts

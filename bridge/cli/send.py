@@ -17,6 +17,7 @@ from bridge.channels.channel import Probe, Request, intake_path
 from bridge.channels.smtp import SmtpSettings
 from bridge.channels.snpp import SnppSettings
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
+from bridge.cli.reachable import reachable
 from bridge.config.nightbell import Listen
 from bridge.config.problems import ConfigError, did_you_mean
 from bridge.config.values import SecretUnreadableError, Section
@@ -67,7 +68,7 @@ def _sent(listen: Listen, kind: str, settings: Section, probe: Probe) -> tuple[b
 
 
 def _post(listen: Listen, made: Request) -> tuple[bool, str]:
-    address = f"http://{_reachable(listen.host)}:{listen.port}{made.target}"
+    address = f"http://{reachable(listen.host)}:{listen.port}{made.target}"
     body = made.body.reveal() or None
     request = urllib.request.Request(address, body, dict(made.headers))
     try:
@@ -82,7 +83,7 @@ def _page(settings: SnppSettings, probe: Probe) -> tuple[bool, str]:
     password = [f"LOGI nightbell {settings.secrets[0].read_text()}"] if settings.secrets else []
     text = " ".join(probe.text.split())
     lines = [*password, f"PAGE {probe.recipient}", f"MESS {text}", "SEND", "QUIT"]
-    place = (_reachable(settings.host), settings.port)
+    place = (reachable(settings.host), settings.port)
     with socket.create_connection(place, TIMEOUT_SECONDS) as connection, connection.makefile("rb") as answers:
         connection.sendall("".join(f"{line}\r\n" for line in lines).encode())
         said = answers.read().decode()
@@ -92,13 +93,8 @@ def _page(settings: SnppSettings, probe: Probe) -> tuple[bool, str]:
 def _mail(settings: SmtpSettings, probe: Probe) -> tuple[bool, str]:
     domain = settings.domains[0]
     mail = f"Subject: Test\r\nMessage-ID: <{probe.key}@{domain}>\r\n\r\n{probe.text}\r\n"
-    with smtplib.SMTP(_reachable(settings.host), settings.port, timeout=TIMEOUT_SECONDS) as connection:
+    with smtplib.SMTP(reachable(settings.host), settings.port, timeout=TIMEOUT_SECONDS) as connection:
         if settings.certificate is not None:
             connection.starttls()
         connection.sendmail(f"nightbell@{domain}", f"{probe.recipient}@{domain}", mail.encode())
     return True, "250 Paged"
-
-
-def _reachable(host: str) -> str:
-    """The address at which this machine reaches what listens on all of them."""
-    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - to ask, not to listen

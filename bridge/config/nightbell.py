@@ -51,6 +51,7 @@ class Listen(Section):
     host: Setting = "127.0.0.1"
     port: NumberSetting = 8470
     public_url: Setting
+    per_minute: NumberSetting = Field(12_000, ge=1)
 
 
 class Database(Section):

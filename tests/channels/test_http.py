@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
 from bridge.channels.channel import Answer, Channel, Handler, Request, Route
@@ -322,6 +322,16 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
         with pytest.raises(OSError, match="address already in use"):
             async with serve(build_metrics_application(CollectorRegistry()), "127.0.0.1", server.port):
                 pass
+
+
+async def test_who_comes_too_often_is_told_when_to_come_again() -> None:
+    async with running(door(), app={"per_minute": 2}) as server:
+        replies = [await server.post(b"x") for _ in range(3)]
+        metrics = generate_latest(server.registry).decode()
+    assert [reply.status for reply in replies] == [200, 200, 429]
+    assert replies[-1].json["error"] == "too_many_requests"
+    assert replies[-1].headers["Retry-After"] == "30"
+    assert 'nightbell_intake_requests_total{channel="door",outcome="too_many_requests"} 1.0' in metrics
 
 
 async def test_health_says_that_the_bridge_can_take_events() -> None:

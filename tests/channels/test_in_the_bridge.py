@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from socket import socket
 
 import aiohttp
 import pytest
@@ -19,8 +20,12 @@ from tests.channels.test_asterisk import ABANDON, Pbx, pbx
 from tests.channels.test_wctp import submit
 from tests.channels.wire import free_port
 
-RULE = {"id": "pagers", "when": {"channel": ["pagers", "pbx", "desk"]}, "then": {"role": "cardiology"}}
-SNPP_PORT = free_port()
+RULE = {
+    "id": "pagers",
+    "when": {"channel": ["pagers", "pbx", "desk", "spare"]},
+    "then": {"role": "cardiology"},
+}
+SNPP_PORT, TAKEN_PORT = free_port(), free_port()
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,20 @@ async def exchange() -> AsyncIterator[Pbx]:
 
 
 @pytest.fixture(scope="module")
-async def hospital(tmp_path_factory: pytest.TempPathFactory, exchange: Pbx) -> AsyncIterator[Hospital]:
+def squatter() -> Iterator[socket]:
+    """Another program, which listens where a channel of ours should."""
+    with socket() as other:
+        other.bind(("127.0.0.1", TAKEN_PORT))
+        other.listen()
+        yield other
+
+
+@pytest.fixture(scope="module")
+async def hospital(
+    tmp_path_factory: pytest.TempPathFactory,
+    exchange: Pbx,
+    squatter: socket,
+) -> AsyncIterator[Hospital]:
     directory = tmp_path_factory.mktemp("listeners")
     (directory / "ami").write_text(AMI_SECRET)
     (directory / "wctp").write_text(WCTP_CODE)
@@ -38,6 +56,7 @@ async def hospital(tmp_path_factory: pytest.TempPathFactory, exchange: Pbx) -> A
     documents["routing.yaml"]["rules"] = [RULE, *documents["routing.yaml"]["rules"]]
     documents["nightbell.yaml"]["channels"] |= {
         "pagers": {"type": "snpp", "port": SNPP_PORT, "peers": "127.0.0.1"},
+        "spare": {"type": "snpp", "port": TAKEN_PORT, "peers": "127.0.0.1"},
         "desk": {"type": "wctp", "senders": {"desk": f"file:{directory / 'wctp'}"}},
         "pbx": {
             "type": "asterisk",
@@ -99,6 +118,24 @@ async def test_a_sender_hears_that_its_page_was_delivered_and_read(
         await until("DELIVERED", tracking)
         await okafor.react(page.event_id, "✅")
         await until("READ", tracking)
+
+
+async def test_a_door_that_is_taken_keeps_no_other_closed_and_opens_when_it_is_free(
+    hospital: Hospital, okafor: Clinician, squatter: socket
+) -> None:
+    health = await hospital.bridge.health()
+    assert health is not None
+    assert health["status"] == "not ready"
+    assert "address already in use" in health["parts"]["channel spare"]
+    assert "address already in use" in await hospital.bridge.command("channels")
+    squatter.close()
+    async with asyncio.timeout(30):
+        while health["status"] != "ready":
+            await asyncio.sleep(0.1)
+            health = await hospital.bridge.health()
+            assert health is not None
+    assert await hospital.bridge.command("send", "spare", "--text", "Through the spare door")
+    await okafor.message("Through the spare door")
 
 
 async def test_health_tells_of_a_channel_that_connects(hospital: Hospital) -> None:

@@ -149,6 +149,18 @@ async def test_connections_over_the_bound_are_turned_away(port: int, monkeypatch
     writer.close()
 
 
+async def test_mails_over_the_rate_are_told_to_come_again_and_counted(inbox: RememberingInbox) -> None:
+    outcomes: list[str] = []
+    async with listening(
+        f"{SMTP}per_minute: 1\n", inbox, count=lambda _, outcome: outcomes.append(outcome)
+    ) as port:
+        await send(port, mail())
+        with pytest.raises(smtplib.SMTPSenderRefused, match="Too many mails"):
+            await send(port, mail("Another"))
+    assert len(inbox.events) == 1
+    assert outcomes == ["accepted", "too_many_mails"]
+
+
 async def test_a_connection_ends_in_its_time(
     inbox: RememberingInbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

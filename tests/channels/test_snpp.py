@@ -197,6 +197,20 @@ async def test_connections_over_the_bound_are_turned_away(
     assert codes(await say(port, "QUIT")) == "220 221"
 
 
+async def test_pages_over_the_rate_are_told_to_come_again_and_counted(inbox: RememberingInbox) -> None:
+    outcomes: list[str] = []
+    page = ["PAGE 1", "MESS one", "SEND", "PAGE 1", "MESS two", "SEND", "PAGE 1", "MESS three", "SEND"]
+    async with listening(
+        f"{SNPP}per_minute: 2\n", inbox, count=lambda _, outcome: outcomes.append(outcome)
+    ) as port:
+        said = await say(port, *page)
+        turned_away = await say(port)
+    assert [event.body for event in inbox.events] == [Phi("one"), Phi("two")]
+    assert said[-1].startswith("421 Too many pages")
+    assert turned_away[0].startswith("421 Too many connections")
+    assert outcomes == ["accepted", "accepted", "too_many_pages", "too_many_connections"]
+
+
 async def test_a_silent_client_is_told_so(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snpp, "SILENT_SECONDS", 0.05)
     assert codes(await say(port)) == "220 421"

@@ -21,6 +21,7 @@ from yarl import URL
 from bridge.channels import open_channel
 from bridge.channels.channel import Channel, Request, Surroundings
 from bridge.channels.http import Health, build_application, serve
+from bridge.channels.meters import Meters
 from bridge.config.source import parse_source
 from bridge.config.validate import ChannelSection
 from bridge.model.doors import Receipt
@@ -221,7 +222,7 @@ async def running(
 ) -> AsyncIterator[Server]:
     """Serve these channels on loopback. `app` and `bounds` go to `build_application` and `serve`."""
     registry = CollectorRegistry()
-    settings: dict[str, Any] = {"health": healthy, "registry": registry, **(app or {})}
+    settings: dict[str, Any] = {"health": healthy, "meters": Meters.of(registry), **(app or {})}
     async with (
         serve(build_application(channels, **settings), "127.0.0.1", 0, **bounds) as port,
         aiohttp.ClientSession() as session,
@@ -250,10 +251,10 @@ async def reachable(port: int) -> None:
 
 
 @asynccontextmanager
-async def listening(yaml: str, inbox: RememberingInbox) -> AsyncIterator[int]:
+async def listening(yaml: str, inbox: RememberingInbox, **around: Any) -> AsyncIterator[int]:
     """Let a channel with a listener of its own listen; yields the port, which stands in its section as PORT."""
     port = free_port()
-    channel = opened(yaml.replace("PORT", str(port)), inbox)
+    channel = opened(yaml.replace("PORT", str(port)), inbox, **around)
     assert channel.serve is not None
     serving = asyncio.ensure_future(channel.serve())
     try:
