@@ -20,12 +20,14 @@ from bridge.policy.ladder import plan
 from bridge.policy.rendering import duration
 from bridge.policy.routing import compile_rules, route
 from demo.cast import PLAYED, YOURS, Cast
+from demo.pbx import Pbx
 from demo.scene import ACCEPT
 from demo.stored import newest, stored_after
 from testbed.clinician import Clinician, Message
 from testbed.hospital import CARDIOLOGY_LINE, Hospital, password
 
 ANOTHER = '.venv/bin/python -m demo text "I feel faint"'  # fits a narrow terminal whole
+VOICEMAIL = "v"
 LOOK_SECONDS = 0.2
 CIPHERTEXT_SHOWN = 60
 
@@ -62,17 +64,19 @@ class Watch:
         self.console.print(row)
 
 
-async def receive(watch: Watch, hospital: Hospital, cast: Cast) -> None:
+async def receive(watch: Watch, hospital: Hospital, cast: Cast, pbx: Pbx) -> None:
     """Tell the guest what to do, and show what comes of it, until the demo is ended."""
     watch.console.print(guide(hospital, cast))
-    with _entered() as entered:
+    with _entered() as lines:
         while True:
             watch.look()
-            if entered.is_set():
-                entered.clear()
-                await accept_all(cast.client, hospital.bot)
             with suppress(TimeoutError):
-                await asyncio.wait_for(entered.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    line = await lines.get()
+                if line == VOICEMAIL:
+                    await pbx.voicemail()
+                else:
+                    await accept_all(cast.client, hospital.bot)
 
 
 async def accept_all(client: Clinician, bot: str) -> None:
@@ -98,6 +102,9 @@ def guide(hospital: Hospital, cast: Cast) -> Panel:
         f"{played}\nThese have an identity already: a new Element would ask for it, or to reset it.",
     )
     rows.add_row("another text", f"{ANOTHER}\nin a second terminal, in this directory; watch it arrive here")
+    rows.add_row(
+        "a voicemail", f"type {VOICEMAIL} and Enter here: a caller leaves a message, to be heard in the room"
+    )
     rows.add_row(
         "to accept it", f"press Enter here ({cast.reader_name} taps {ACCEPT}), or tap {ACCEPT} in Element"
     )
@@ -126,23 +133,23 @@ def _state(message: Message) -> tuple[str, int]:
 
 
 @contextmanager
-def _entered() -> Iterator[asyncio.Event]:
-    """Set whenever Enter is pressed; never, where nobody sits at a keyboard."""
-    event = asyncio.Event()
+def _entered() -> Iterator[asyncio.Queue[str]]:
+    """The lines that are typed; none, where nobody sits at a keyboard."""
+    lines: asyncio.Queue[str] = asyncio.Queue()
     if not sys.stdin.isatty():
-        yield event
+        yield lines
         return
 
     loop = asyncio.get_running_loop()
 
     def read() -> None:
-        if sys.stdin.readline():
-            event.set()
+        if line := sys.stdin.readline():
+            lines.put_nowait(line.strip())
         else:
             loop.remove_reader(sys.stdin)
 
     loop.add_reader(sys.stdin, read)
     try:
-        yield event
+        yield lines
     finally:
         loop.remove_reader(sys.stdin)

@@ -9,8 +9,9 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from demo.sound import Heard
 from demo.stored import Search, Stored
-from demo.wire import Exchange
+from demo.wire import Exchange, Told
 from testbed.clinician import Message, Reaction
 
 SIDE_BY_SIDE = 120  # columns of the terminal; narrower ones get the panels below each other
@@ -58,6 +59,16 @@ def sent(exchange: Exchange | None) -> RenderableType:
     )
 
 
+def told(call: Told | None) -> RenderableType:
+    """What the exchange has said of a call, the caller's own among it."""
+    if call is None:
+        return Text("…", "dim")
+    events = Text(call.events, "dim")
+    events.highlight_regex(r"(?m)^Event: .*$", "bold")
+    events.highlight_regex(r"(?m)^CallerID(Num|Name): .*$", "not dim bold")
+    return events
+
+
 def stored(events: Sequence[Stored], search: Search | None) -> RenderableType:
     """The rows as the homeserver has them, and whether the words are anywhere in its files."""
     rows: list[RenderableType] = [row for event in events for row in (_row(event), Rule(style="dim"))]
@@ -84,7 +95,11 @@ def _row(event: Stored) -> Text:
 
 
 def read(
-    first: Message | None, latest: Message | None, taps: Sequence[Reaction], began: float | None
+    first: Message | None,
+    latest: Message | None,
+    taps: Sequence[Reaction],
+    began: float | None,
+    heard: Heard | None = None,
 ) -> RenderableType:
     """The message as it came, who tapped what under it, and what an edit made of it."""
     if first is None or latest is None:
@@ -100,5 +115,14 @@ def read(
             Rule(style="dim"),
             Text("the message now says", "dim"),
             *(Text(line, "bold green") for line in changed),
+        ]
+    if heard is not None:
+        rows += [
+            Rule(style="dim"),
+            Text.assemble(("🔊 ", ""), (heard.loudness, "bold green"), f"  {heard.seconds:.1f} s"),
+            Text(
+                f"decrypted in the page's thread, played to its end by ffmpeg; to hear it: {heard.file}",
+                "dim",
+            ),
         ]
     return Group(*rows)

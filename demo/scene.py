@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
@@ -10,10 +11,11 @@ from rich.rule import Rule
 
 from demo import panels
 from demo.cast import Cast
+from demo.sound import Heard, hear
 from demo.state import DemoError
 from demo.stored import Search, Stored, newest, search, stored_after
 from demo.waiting import Steps, shown
-from demo.wire import Exchange, exchange
+from demo.wire import Exchange, Told, exchange
 from testbed.callcenter import Answer
 from testbed.clinician import Message, Reaction
 from testbed.hospital import Hospital
@@ -23,6 +25,7 @@ PATIENCE_SECONDS = 60
 LOOK_SECONDS = 0.05
 
 Send = Callable[[aiohttp.ClientSession], Awaitable[Answer]]
+Call = Callable[[], Awaitable[Told]]
 T = TypeVar("T")
 
 
@@ -38,26 +41,44 @@ class Scene:
         self._words = words
         self._steps = Steps(console)
         self._position = 0
-        self._exchange: Exchange | None = None
+        self._sent: Exchange | Told | None = None
         self._first: Message | None = None
         self._search: Search | None = None
+        self._heard: Heard | None = None
 
     async def play(self, send: Send) -> None:
         """Send the event and follow it until it is accepted. Raises DemoError if it does not get that far."""
+
+        async def request() -> Exchange:
+            made = await exchange(send)
+            if not made.answer.accepted:
+                raise DemoError(f"the bridge answered {made.answer}")
+            return made
+
+        await self._follow("the bridge's answer to the call center", request)
+
+    async def play_call(self, call: Call, recording: Path | None = None) -> None:
+        """Let a call happen and follow it until it is accepted and, if it left a message, heard."""
+        await self._follow("the exchange to tell of the call", call, recording)
+
+    async def _follow(
+        self, first: str, begin: Callable[[], Awaitable[Exchange | Told]], recording: Path | None = None
+    ) -> None:
         name = self._cast.reader_name
         client = self._cast.client
         self._position = newest(self._synapse.database_path)
         async with shown(self._console, self._steps, lambda: self.frame(self._console.width)):
-            self._steps("the bridge's answer to the call center")
-            self._exchange = await exchange(send)
-            if not self._exchange.answer.accepted:
-                raise DemoError(f"the bridge answered {self._exchange.answer}")
+            self._steps(first)
+            self._sent = await begin()
             await self._until("the ciphertext in the homeserver's database", self._stored)
             self._first = await self._until(f"{name}'s client to decrypt it", self._message)
             await self._until(f"the bridge's own {ACCEPT} under it", lambda: self._taps(self._bot))
             await client.react(self._first.event_id, ACCEPT)
             await self._until(f"{name}'s {ACCEPT} in the homeserver's database", self._tapped)
             await self._until("the message to say who has it", self._accepted)
+            if recording is not None:
+                audio = await self._until(f"{name}'s client to decrypt the recording", self._recording)
+                self._heard = await hear(client, audio, recording)
             self._steps.done()
             self._search = search(self._synapse.directory, self._words)
         if self._search.found:
@@ -65,13 +86,16 @@ class Scene:
 
     def frame(self, width: int) -> RenderableType:
         """The three panels and the steps."""
-        began = self._exchange.began if self._exchange else None
+        sent = self._sent
+        began = sent.began if sent else None
         return Group(
             Rule(self._title, align="left"),
             panels.three(
-                panels.sent(self._exchange),
+                panels.told(sent) if isinstance(sent, Told) else panels.sent(sent),
                 panels.stored(self._stored(), self._search),
-                panels.read(self._first, self._message(), self._taps(self._cast.client.user_id), began),
+                panels.read(
+                    self._first, self._message(), self._taps(self._cast.client.user_id), began, self._heard
+                ),
                 self._cast.reader_name,
                 width,
             ),
@@ -101,6 +125,19 @@ class Scene:
         here = {event.event_id for event in self._stored()}
         messages = self._cast.client.messages
         return next((m for m in messages if m.event_id in here and self._words in m.body), None)
+
+    def _recording(self) -> Message | None:
+        first = self._first
+        return next(
+            (
+                m
+                for m in self._cast.client.messages
+                if first
+                and m.content.get("msgtype") == "m.audio"
+                and m.content.get("m.relates_to", {}).get("event_id") == first.event_id
+            ),
+            None,
+        )
 
     def _taps(self, sender: str) -> list[Reaction]:
         first = self._first

@@ -27,6 +27,16 @@ class State:
         return self.directory / "bridge"
 
     @property
+    def pbx(self) -> Path:
+        """Holds the configuration with the exchange in it, and the exchange's mailbox."""
+        return self.directory / "pbx"
+
+    @property
+    def recording(self) -> Path:
+        """The voicemail as the clinician's client decrypted it."""
+        return self.directory / "voicemail.ogg"
+
+    @property
     def address(self) -> Path:
         """Holds the address of the running bridge."""
         return self.directory / "address"

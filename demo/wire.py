@@ -23,6 +23,14 @@ class Exchange:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an exchange has said of a call, over a connection that it keeps open."""
+
+    events: str
+    began: float
+
+
 async def exchange(send: Callable[[aiohttp.ClientSession], Awaitable[Answer]]) -> Exchange:
     """Let the call center send its request, and give back what was really sent."""
     lines: list[str] = []
