@@ -36,6 +36,7 @@ from bridge.engine.notarise import Notary
 from bridge.engine.offboard import Offboarding
 from bridge.engine.pulse import Pulse
 from bridge.engine.readiness import Readiness
+from bridge.engine.receipts import Receipts
 from bridge.engine.reload import Reload
 from bridge.engine.replies import Replies
 from bridge.engine.retain import Retention
@@ -258,6 +259,7 @@ class Bells:
     answers: Wake
     devices: Wake
     readiness: Wake
+    receipts: Wake
     shifts: Wake
     reload: Wake
     retain: Wake
@@ -351,10 +353,12 @@ async def _run_loops(
         readers_changed = partial(_readers_changed, delivery, bells)
         devices = DeviceInbox(database, keys, matrix.encryption, now=now, keys_came=readers_changed)
         await _when_there(pulse, partial(_catch_up, matrix, devices))
-        read = partial(_read, matrix, bells, readers_changed)
-        group.create_task(run_loop("sync", Wake(), read, pulse.beat))
+        group.create_task(
+            run_loop("sync", Wake(), partial(_read, matrix, bells, readers_changed), pulse.beat)
+        )
         group.create_task(run_loop("devices", bells.devices, devices.step, pulse.beat))
         group.create_task(run_loop("answers", bells.answers, answers.step, pulse.beat))
+        _follow_readers(group, house, bells, inbox, live, pulse=pulse, now=now)
         group.create_task(run_loop("readiness", bells.readiness, readiness.step, pulse.beat))
         retention = _retention(house, live, now)
         group.create_task(run_loop("retain", bells.retain, retention.step, pulse.beat))
@@ -411,6 +415,21 @@ def _retention(house: House, live: LiveRulebook, now: Clock) -> Retention:
     return Retention(house.database, house.keys, eraser, live, now=now, witness=witness)
 
 
+def _follow_readers(
+    group: asyncio.TaskGroup,
+    house: House,
+    bells: Bells,
+    inbox: IntakeStore,
+    live: LiveRulebook,
+    *,
+    pulse: Pulse,
+    now: Clock,
+) -> None:
+    """Start what looks at who has read a page."""
+    receipts = Receipts(house.database, inbox, live, now=now, wake=bells.deliver.ring)
+    group.create_task(run_loop("receipts", bells.receipts, receipts.step, pulse.beat))
+
+
 def _keep_current(
     group: asyncio.TaskGroup,
     house: House,
@@ -465,6 +484,8 @@ async def _read(matrix: Matrix, bells: Bells, readers_changed: Callable[[], Awai
         bells.devices.ring()
     if brought.words:
         bells.answers.ring()
+    if brought.receipts:
+        bells.receipts.ring()
     return 0 if brought.words or brought.keys else ECHO_PAUSE_SECONDS
 
 

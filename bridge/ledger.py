@@ -41,6 +41,7 @@ class Action(StrEnum):
     SENT = "sent"  # as ciphertext of that key, accepted by the homeserver
     NOT_SENT = "not_sent"
     JOINED = "joined"  # a like event joined a page that was open
+    READ = "read"  # by somebody whom the page notified: their client says so
     CLIMBED = "climbed"
     ACCEPTED = "accepted"
     DECLINED = "declined"

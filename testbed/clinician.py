@@ -207,6 +207,11 @@ class Clinician(Listener):
         room_id = self._messages[event_id].room_id
         return await self._send(room_id, "m.reaction", {"m.relates_to": relation})
 
+    async def read(self, event_id: str) -> None:
+        """What her client does by itself once she has looked at a message: tell that she has read up to it."""
+        room_id = self._messages[event_id].room_id
+        _checked(await self.client.update_receipt_marker(room_id, event_id))
+
     async def create_room(self, *invited: str) -> str:
         """A private encrypted room; gives its id."""
         encryption = {

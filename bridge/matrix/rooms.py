@@ -100,7 +100,7 @@ class Rooms:
     async def _keep(self, destination: Destination, room: RoomId) -> None:
         async with self._database.write() as connection:
             await matrix_inbox.set_room(connection, str(destination), room, self._now())
-            await matrix_inbox.set_member(connection, room, self._homeserver.bot, "join")
+            await matrix_inbox.set_member(connection, room, self._homeserver.bot, "join", self._now())
         self._rooms = None
 
     async def _adopt(self, destination: Destination) -> RoomId | None:
@@ -119,7 +119,7 @@ class Rooms:
                 for event in state:
                     if event["type"] == "m.room.member":
                         user, membership = UserId(event["state_key"]), event["content"]["membership"]
-                        await matrix_inbox.set_member(connection, RoomId(room), user, membership)
+                        await matrix_inbox.set_member(connection, RoomId(room), user, membership, self._now())
             log.info("room_adopted", destination=str(destination), room=room)
             return RoomId(room)
         return None

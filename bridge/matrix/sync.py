@@ -20,8 +20,9 @@ from bridge.matrix.homeserver import LONG_POLL_SECONDS, Homeserver, path
 from bridge.model.ids import EventId, RoomId, UserId
 from bridge.store import matrix_inbox, outbox
 from bridge.store.database import Database
+from bridge.store.receipts import keep_receipts
 
-# What a person says or taps, and nothing else: receipts, typing and presence are never asked for.
+# What a person says or taps, and how far they have read; typing and presence are never asked for.
 SPOKEN = ["m.room.encrypted", "m.room.message", "m.reaction"]
 STATE = ["m.room.member", "m.room.encryption", "m.room.power_levels", "m.room.tombstone", "m.room.create"]
 PAGE_LIMIT = 100
@@ -32,7 +33,7 @@ FILTER = json.dumps(
         "account_data": {"types": []},
         "room": {
             "account_data": {"types": []},
-            "ephemeral": {"types": []},
+            "ephemeral": {"types": ["m.receipt"]},
             "state": {"types": STATE},
             "timeline": {"types": SPOKEN + STATE, "limit": PAGE_LIMIT},
         },
@@ -51,6 +52,7 @@ class Brought:
     members: bool = False
     joined: frozenset[RoomId] = frozenset()  # rooms in which somebody has just joined
     keys: bool = False
+    receipts: bool = False
 
 
 class Sync:
@@ -75,19 +77,49 @@ class Sync:
         async with self._database.write() as connection:
             messages = _device_messages(answer)
             await matrix_inbox.keep_device_messages(connection, messages)
-            words = members = False
+            words = members = receipts = False
             for room, body in joined.items():
-                members |= await _keep_states(connection, RoomId(room), body, filled[room])
+                members |= await self._keep_states(connection, RoomId(room), body, filled[room])
                 # The first answer of a new device is the past; people's words in it were said to nobody.
                 if since:
                     words |= await self._keep_words(connection, RoomId(room), filled[room])
+                    receipts |= await self._keep_receipts(connection, RoomId(room), body)
             members |= await _lose_rooms(connection, answer)
             await matrix_inbox.set_position(connection, self._homeserver.device, answer["next_batch"])
         self._caught_up = True
         newly = frozenset(
             RoomId(room) for room, events in filled.items() if since and _somebody_joined(events)
         )
-        return Brought(words, members, newly, bool(messages))
+        return Brought(words, members, newly, bool(messages), receipts)
+
+    async def _keep_receipts(
+        self, connection: AsyncConnection, room: RoomId, body: Mapping[str, Any]
+    ) -> bool:
+        read: dict[UserId, EventId] = {}
+        for ephemeral in body.get("ephemeral", {}).get("events", []):
+            if ephemeral.get("type") == "m.receipt":
+                read |= _read_by(ephemeral["content"])
+        read.pop(self._homeserver.bot, None)
+        await keep_receipts(connection, room, read, self._now())
+        return bool(read)
+
+    async def _keep_states(
+        self,
+        connection: AsyncConnection,
+        room: RoomId,
+        body: Mapping[str, Any],
+        timeline: list[dict[str, Any]],
+    ) -> bool:
+        """Keep the state events of an answer; True if memberships were among them."""
+        members = False
+        for event in [*body.get("state", {}).get("events", []), *timeline]:
+            if event["type"] == "m.room.member" and "state_key" in event:
+                membership, user = event["content"].get("membership", "leave"), UserId(event["state_key"])
+                await matrix_inbox.set_member(connection, room, user, membership, self._now())
+                members = True
+            elif event["type"] in STATE and event.get("state_key") == "":
+                await matrix_inbox.set_state(connection, room, event["type"], event["content"])
+        return members
 
     async def _keep_words(
         self, connection: AsyncConnection, room: RoomId, timeline: list[dict[str, Any]]
@@ -127,6 +159,19 @@ class Sync:
 _GAP_FILTER = json.dumps({"types": SPOKEN + STATE}, separators=(",", ":"))
 
 
+def _read_by(content: Mapping[str, Any]) -> dict[UserId, EventId]:
+    """Up to which event each user has read a room; how far they have read a single thread says nothing of it."""
+    read: dict[UserId, EventId] = {}
+    for event, kinds in content.items():
+        users = kinds.get("m.read") if isinstance(kinds, dict) else None
+        for user, receipt in (users if isinstance(users, dict) else {}).items():
+            whole = isinstance(receipt, dict) and receipt.get("thread_id", "main") == "main"
+            # Other homeservers can write anything there, and a database does not take every character.
+            if whole and matrix_inbox.EVENT_ID.fullmatch(event) and user.isprintable():
+                read[UserId(user)] = EventId(event)
+    return read
+
+
 def _somebody_joined(events: list[dict[str, Any]]) -> bool:
     return any(
         event["type"] == "m.room.member"
@@ -134,21 +179,6 @@ def _somebody_joined(events: list[dict[str, Any]]) -> bool:
         and event.get("unsigned", {}).get("prev_content", {}).get("membership") != "join"
         for event in events
     )
-
-
-async def _keep_states(
-    connection: AsyncConnection, room: RoomId, body: Mapping[str, Any], timeline: list[dict[str, Any]]
-) -> bool:
-    """Keep the state events of an answer; True if memberships were among them."""
-    members = False
-    for event in [*body.get("state", {}).get("events", []), *timeline]:
-        if event["type"] == "m.room.member" and "state_key" in event:
-            membership = event["content"].get("membership", "leave")
-            await matrix_inbox.set_member(connection, room, UserId(event["state_key"]), membership)
-            members = True
-        elif event["type"] in STATE and event.get("state_key") == "":
-            await matrix_inbox.set_state(connection, room, event["type"], event["content"])
-    return members
 
 
 async def _lose_rooms(connection: AsyncConnection, answer: Mapping[str, Any]) -> bool:

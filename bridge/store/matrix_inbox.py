@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import case, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.doors import RawRoomEvent
@@ -136,12 +136,20 @@ async def drop_device_message(connection: AsyncConnection, seq: int) -> None:
     await connection.execute(delete(device_message).where(device_message.c.seq == seq))
 
 
-async def set_member(connection: AsyncConnection, room_id: RoomId, user: UserId, membership: str) -> None:
-    """The membership that the homeserver reports."""
-    statement = upsert(connection, member).values(room_id=room_id, user_id=user, membership=membership)
+async def set_member(
+    connection: AsyncConnection, room_id: RoomId, user: UserId, membership: str, now: datetime
+) -> None:
+    """The membership that the homeserver reports, and that it did so just now."""
+    joined = now if membership == "join" else None
+    statement = upsert(connection, member).values(
+        room_id=room_id, user_id=user, membership=membership, joined_at=joined
+    )
+    # Who is in a room and changes their name has not joined it again.
+    stays = (member.c.membership == "join", member.c.joined_at)
+    since = case(stays, else_=statement.excluded.joined_at) if membership == "join" else member.c.joined_at
     await connection.execute(
         statement.on_conflict_do_update(
-            index_elements=["room_id", "user_id"], set_={"membership": membership}
+            index_elements=["room_id", "user_id"], set_={"membership": membership, "joined_at": since}
         )
     )
 

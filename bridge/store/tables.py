@@ -392,6 +392,17 @@ member = Table(
     Column("user_id", Text, primary_key=True),
     Column("membership", Text, nullable=False),
     Column("power", Integer),
+    Column("joined_at", Instant),  # for the last time; None if they never did while we looked
+)
+
+# Up to which event somebody has read a room, until it is known which pages that covers.
+read_receipt = Table(
+    "read_receipt",
+    metadata,
+    Column("room_id", Text, primary_key=True),
+    Column("user_id", Text, primary_key=True),
+    Column("event_id", Text, nullable=False),
+    Column("received_at", Instant, nullable=False),
 )
 
 room_state = Table(

@@ -1,6 +1,7 @@
 """What we have done to a member ourselves never undoes what the homeserver has told of them since."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from bridge.model.ids import RoomId, UserId
 from bridge.store import matrix_inbox
 from bridge.store.database import Database
 
+NOW = datetime(2026, 11, 24, 3, 12, tzinfo=UTC)
 ROOM, ANN = RoomId("!room:nightbell.test"), UserId("@ann:nightbell.test")
 
 
@@ -36,6 +38,6 @@ async def test_the_homeserver_has_the_last_word(
 ) -> None:
     async with database.write() as connection:
         for membership in filter(None, (was, told)):
-            await matrix_inbox.set_member(connection, ROOM, ANN, membership)
+            await matrix_inbox.set_member(connection, ROOM, ANN, membership, NOW)
         await matrix_inbox.move_member(connection, ROOM, ANN, was, becomes)
         assert await matrix_inbox.members(connection, ROOM) == {ANN: is_now}

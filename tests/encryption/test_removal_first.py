@@ -35,7 +35,7 @@ async def test_whoever_asks_for_a_room_while_somebody_is_removed_gets_it_afterwa
     async with database.write() as connection:
         await matrix_inbox.set_room(connection, str(destination), ROOM, now)
         for user in (ANN, BEN):
-            await matrix_inbox.set_member(connection, ROOM, user, "join")
+            await matrix_inbox.set_member(connection, ROOM, user, "join", now)
     homeserver = SlowHomeserver()
     rooms = Rooms(cast("Homeserver", homeserver), database, lambda: now, members_changed=lambda: None)
     plan = RoomPlan(destination, "Cardiology", frozenset({ANN}), False, 1, 1)  # noqa: FBT003

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 
 from testbed.clinician import Clinician, Message
 from testbed.hospital import Hospital
-from tests.scenarios.story import asked, people, replies, shows
+from tests.scenarios.story import asked, people, replies, rows, shows
 
 BEGINS = "2026-11-24 09:00"
 STAFF = ("ada", "ben", "carol", "dora")
@@ -59,6 +60,28 @@ async def test_a_second_acceptance_is_answered_with_the_first(hospital: Hospital
     answer = await ben.message("Accepted by Dr. Ada at 09:00.")
     assert "Accepted by Dr. Ada" in answer.body
     assert "Accepted by Dr. Ada" in (await shows(ben, page, "Accepted")).body
+
+
+async def test_a_page_is_read_when_a_receipt_of_whom_it_notified_covers_it(
+    hospital: Hospital, staff: Staff
+) -> None:
+    ada, ben = staff["ada"], staff["ben"]
+    one = await paged(hospital, ada, "has somebody seen this?")
+    other = await paged(hospital, ada, "and this?")
+    await ben.read(other.event_id)  # he was not notified
+    await ada.read(one.event_id)
+    await shows(ben, one, "notified Dr. Ada · read")
+    assert "read" not in (await shows(ben, other, "Open since")).body
+    hospital.travel(timedelta(seconds=10))
+    event = await ben.say(one.room_id, "What is below a page covers it, too")
+    await ada.wait_for(lambda: any(m.event_id == event for m in ada.messages))
+    await ada.read(event)
+    await shows(ada, other, "notified Dr. Ada · read")
+    query = "SELECT objects FROM ledger WHERE action = 'read' AND actor = ? ORDER BY seq"
+    found = [json.loads(row[0])["event"] for row in rows(hospital, query, ada.user_id)]
+    assert found == [one.event_id, event]
+    for page in (one, other):
+        await accepted(ada, page)
 
 
 async def test_the_callers_number_is_told_to_the_accepter_only(hospital: Hospital, staff: Staff) -> None:

@@ -110,9 +110,9 @@ async def test_the_position_moves_on(database: Database) -> None:
 async def test_a_membership_is_what_the_homeserver_said_last(database: Database) -> None:
     ann, ben = UserId("@ann:test"), UserId("@ben:test")
     async with database.write() as connection:
-        await matrix_inbox.set_member(connection, ROOM, ann, "invite")
-        await matrix_inbox.set_member(connection, ROOM, ann, "join")
-        await matrix_inbox.set_member(connection, ROOM, ben, "leave")
+        await matrix_inbox.set_member(connection, ROOM, ann, "invite", NOW)
+        await matrix_inbox.set_member(connection, ROOM, ann, "join", NOW)
+        await matrix_inbox.set_member(connection, ROOM, ben, "leave", NOW)
         assert await matrix_inbox.members(connection, ROOM) == {ann: "join", ben: "leave"}
         assert await matrix_inbox.rooms_of(connection, ann) == [ROOM]
         assert await matrix_inbox.rooms_of(connection, ben) == []
@@ -121,7 +121,7 @@ async def test_a_membership_is_what_the_homeserver_said_last(database: Database)
 async def test_a_membership_of_our_own_making_does_not_take_back_a_later_one(database: Database) -> None:
     ann = UserId("@ann:test")
     async with database.write() as connection:
-        await matrix_inbox.set_member(connection, ROOM, ann, "join")
+        await matrix_inbox.set_member(connection, ROOM, ann, "join", NOW)
         await matrix_inbox.move_member(connection, ROOM, ann, None, "invite")
         await matrix_inbox.move_member(connection, ROOM, ann, "leave", "invite")
         assert await matrix_inbox.members(connection, ROOM) == {ann: "join"}

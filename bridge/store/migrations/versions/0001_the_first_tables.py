@@ -221,7 +221,16 @@ def upgrade() -> None:
         sa.Column("user_id", sa.Text(), nullable=False),
         sa.Column("membership", sa.Text(), nullable=False),
         sa.Column("power", sa.Integer(), nullable=True),
+        sa.Column("joined_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("room_id", "user_id", name=op.f("pk_member")),
+    )
+    op.create_table(
+        "read_receipt",
+        sa.Column("room_id", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("room_id", "user_id", name=op.f("pk_read_receipt")),
     )
     op.create_table(
         "opt_out",
@@ -594,6 +603,7 @@ def downgrade() -> None:
     op.drop_table("room_state")
     op.drop_table("room")
     op.drop_table("reload_request")
+    op.drop_table("read_receipt")
     op.drop_table("reconciliation")
     op.drop_table("opt_out")
     op.drop_table("member")
