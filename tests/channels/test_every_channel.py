@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -23,6 +25,7 @@ from structlog.testing import capture_logs
 from bridge.channels import CHANNEL_TYPES, open_channel, read_settings
 from bridge.channels.channel import Probe, Request, Surroundings, intake_path
 from bridge.channels.http import MAX_BODY
+from bridge.channels.tcp import ListenerSettings
 from bridge.config.problems import ConfigError
 from bridge.config.source import parse_source
 from bridge.config.validate import ChannelSection
@@ -31,7 +34,7 @@ from bridge.model.event import IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi, reveal_optional
 from tests.channels.signers import PUBLIC_URL, WEBHOOK_SECRET, utc_now
-from tests.channels.wire import SECRETS, RememberingInbox, Reply, Server, opened, running
+from tests.channels.wire import SECRETS, RememberingInbox, Reply, Server, free_port, opened, running
 from tests.channels.wires import CANARY, SECTIONS, WIRES, Wire
 
 ROOT = Path(__file__).parents[2]
@@ -105,7 +108,9 @@ def test_it_has_a_file_and_tests_of_its_name(name: str) -> None:
     assert (ROOT / "tests" / "channels" / f"test_{name}.py").is_file()
 
 
-def test_its_page_names_every_setting_and_its_example_opens(name: str, inbox: RememberingInbox) -> None:
+def test_its_page_names_every_setting_and_says_whether_it_can_be_asked_and_its_example_opens(
+    name: str, inbox: RememberingInbox
+) -> None:
     page = (ROOT / "docs" / "channels" / f"{name}.md").read_text()
     assert [
         field for field in CHANNEL_TYPES[name].settings.model_fields if f"| `{field}` |" not in page
@@ -120,6 +125,9 @@ def test_its_page_names_every_setting_and_its_example_opens(name: str, inbox: Re
             ChannelId(channel), ChannelSection(section["type"], source, ("channels", channel), ROOT), around
         )
     assert not made.routes or f"/intake/{channel}" in page
+    # Whether its source can be asked what has happened, and what is done about it.
+    [first] = re.findall(r"## Proof that nothing was lost\n\n([^.]*)\.", page)
+    assert (made.recount is None) == bool(re.search("(is|are) not asked|can't be asked", first))
 
 
 def test_its_addresses_lie_under_its_own_path(name: str, inbox: RememberingInbox) -> None:
@@ -181,6 +189,45 @@ async def test_too_large_a_body_is_refused(wire: Wire, server: Server, inbox: Re
     assert reply.status == 413
     assert not inbox.events
     assert not inbox.unreadable
+
+
+async def test_who_comes_too_often_is_told_when_to_come_again_and_loses_nothing(
+    wire: Wire, inbox: RememberingInbox
+) -> None:
+    async with running(opened(wire.section, inbox), app={"per_minute": 1}) as server:
+        await server.post("unsigned")
+        reply = await server.send(wire.signed(wire.event))
+    assert reply.status == 429
+    assert int(reply.headers["Retry-After"]) > 0
+    assert not inbox.events
+
+
+def test_one_that_listens_by_itself_bounds_who_may_come_and_how_often(name: str) -> None:
+    kind = CHANNEL_TYPES[name]
+    listens = name not in WIRES and name != "asterisk"  # which connects
+    assert issubclass(kind.settings, ListenerSettings) == listens
+
+
+async def test_it_tells_how_it_is_if_it_listens_or_connects_by_itself(
+    name: str, inbox: RememberingInbox
+) -> None:
+    told: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def tell(_: ChannelId, trouble: str | None) -> None:
+        told.put_nowait(trouble)
+
+    channel = opened(SECTIONS[name].replace("PORT", str(free_port())), inbox, tell=tell)
+    assert (channel.serve is None) == bool(channel.routes)
+    if channel.serve is None:
+        return
+    serving = asyncio.ensure_future(channel.serve())
+    try:
+        well = await asyncio.wait_for(told.get(), 10) is None
+    finally:
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
+    assert well == (name != "asterisk")  # nothing is there to connect to
 
 
 async def test_the_database_away_is_a_503_that_says_when_to_come_again(
