@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field
 from bridge.config.roster import MatrixUser
 from bridge.config.values import (
     Duration,
+    KeyRef,
     LocalPath,
     NumberSetting,
     SecretRef,
@@ -76,8 +77,8 @@ class Database(Section):
 class Keys(Section):
     """The key that everything at rest is sealed with. It belongs on another disk than the database."""
 
-    operator_key: SecretRef
-    previous_operator_key: SecretRef | None = None
+    operator_key: KeyRef
+    previous_operator_key: KeyRef | None = None
 
 
 class Administrators(Section):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -92,6 +95,9 @@ LocalPath = Annotated[Path, BeforeValidator(_beside_the_files)]
 # -------------------------------------------------------------------------------------------- secrets
 
 
+COMMAND_SECONDS = 30
+
+
 class SecretUnreadableError(NightbellError):
     """A secret's reference leads to nothing. The message names the reference, never a value."""
 
@@ -102,6 +108,8 @@ class SecretRef:
 
     `env:NAME` also looks for a file named by the variable `NAME_FILE`, as container secrets are handed over.
     """
+
+    schemes: ClassVar[Mapping[str, str]] = {"env": "NAME", "file": "PATH"}
 
     scheme: str
     name: str
@@ -146,8 +154,9 @@ class SecretRef:
         if isinstance(value, cls):
             return value
         scheme, colon, name = str(value).strip().partition(":")
-        if not colon or scheme not in ("env", "file") or not name:
-            raise ValueError("should be a reference, env:NAME or file:PATH, and never the secret itself")
+        if not colon or scheme not in cls.schemes or not name:
+            forms = " or ".join(f"{known}:{what}" for known, what in cls.schemes.items())
+            raise ValueError(f"should be a reference, {forms}, and never the secret itself")
         return cls(scheme, name, directory)
 
     @classmethod
@@ -155,6 +164,47 @@ class SecretRef:
         return core_schema.with_info_plain_validator_function(
             lambda value, info: cls.parse(value, directory_of(info))
         )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class KeyRef(SecretRef):
+    """A secret that a command may print, too (`command:PROGRAM ARGUMENTS`): a KMS's client, or `systemd-creds`.
+
+    The command runs without a shell, in the configuration's directory, and what it prints is the key. A key is read
+    once, at the start; other secrets are read at every use, where a command would take too long.
+    """
+
+    schemes: ClassVar[Mapping[str, str]] = {**SecretRef.schemes, "command": "PROGRAM ARGUMENTS"}
+
+    def __str__(self) -> str:
+        # A command's arguments may be anything.
+        name = self.name.split()[0] if self.scheme == "command" else self.name
+        return f"{self.scheme}:{name}"
+
+    __repr__ = __str__
+
+    def read(self) -> bytes:
+        """The secret, exactly as it lies there or is printed. Raises `SecretUnreadableError`."""
+        if self.scheme != "command":
+            return SecretRef.read(self)
+        try:
+            ended = subprocess.run(  # noqa: S603 - the administrator's own words, and no shell
+                shlex.split(self.name),
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=COMMAND_SECONDS,
+                check=True,
+            )
+        except subprocess.TimeoutExpired:
+            reason = f"it did not end within {COMMAND_SECONDS} seconds"
+        except subprocess.CalledProcessError as error:
+            reason = f"it ended with {error.returncode}; run it by hand as the bridge's user to see why"
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+        else:
+            return ended.stdout
+        raise SecretUnreadableError(f"the key of {self} can't be had: {reason}")
 
 
 # ------------------------------------------------------------------------------------ zones and local times

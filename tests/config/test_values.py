@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.config import SecretRef, SecretUnreadableError
+from bridge.config import SecretRef, SecretUnreadableError, values
 from bridge.config.routing import parse_number
 from bridge.config.times import parse_dates, parse_weekdays, parse_window
-from bridge.config.values import parse_duration, parse_local, resolve_setting
+from bridge.config.values import KeyRef, parse_duration, parse_local, resolve_setting
 
 
 @given(st.integers(0, 30), st.integers(0, 23), st.integers(0, 59), st.integers(1, 59))
@@ -99,3 +99,45 @@ def test_a_secret_never_prints_more_than_its_reference(monkeypatch: pytest.Monke
     monkeypatch.setenv("NIGHTBELL_TEST_SECRET", "s3cret")
     secret = SecretRef("env", "NIGHTBELL_TEST_SECRET")
     assert "s3cret" not in f"{secret} {secret!r}"
+
+
+def test_a_key_is_what_a_command_prints_that_runs_beside_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "sealed").write_text("s3cret\n")
+    assert KeyRef.parse("command: cat sealed", tmp_path).read_text() == "s3cret"
+
+
+def test_a_key_may_lie_where_any_secret_lies(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("s3cret")
+    assert KeyRef.parse("file:key", tmp_path).read_text() == "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("false", "ended with 1"),
+        ("nightbell-no-such-program", "No such file"),
+        ("cat 'unfinished", "quotation"),
+        ("true", "is empty"),
+    ],
+)
+def test_a_command_that_prints_no_key_is_told_of(tmp_path: Path, command: str, reason: str) -> None:
+    with pytest.raises(SecretUnreadableError, match=reason):
+        KeyRef.parse(f"command:{command}", tmp_path).read_text()
+
+
+def test_a_command_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "COMMAND_SECONDS", 0.01)
+    with pytest.raises(SecretUnreadableError, match="did not end"):
+        KeyRef.parse("command:sleep 60", tmp_path).read()
+
+
+def test_what_a_command_says_beside_the_key_is_never_repeated(tmp_path: Path) -> None:
+    key = KeyRef.parse("command:cat --s3cret", tmp_path)
+    with pytest.raises(SecretUnreadableError) as caught:
+        key.read()
+    assert "s3cret" not in f"{caught.value} {key} {key!r}"
+
+
+def test_only_keys_come_from_commands_since_other_secrets_are_read_again_and_again(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="env:NAME or file:PATH, and never"):
+        SecretRef.parse("command:cat sealed", tmp_path)
