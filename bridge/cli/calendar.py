@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from bridge.cli.calendar_svg import COLOURS, GAP, draw
+from bridge.cli.calendar_svg import COLOURS, GAP, as_png, draw
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.known import known
 from bridge.cli.moments import moment
@@ -27,7 +27,9 @@ _DAY = timedelta(days=1)
 def calendar(
     at: Annotated[str | None, typer.Option(help="The first day: 2026-12-24. Today, if left out.")] = None,
     days: Annotated[int, typer.Option(min=1, max=366, help="How many days.")] = 14,
-    svg: Annotated[Path | None, typer.Option(help="Write an SVG picture to this file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write a picture to this file: its name ends in .svg or .png.")
+    ] = None,
     config: ConfigDirectory = CONFIG,
 ) -> None:
     """Show who holds each role in the coming days, in the terminal or as a picture."""
@@ -36,15 +38,25 @@ def calendar(
     day = moment(at, zone).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     loaded, changes = known(loaded, instant(day, zone))
     edges = [instant(day + number * _DAY, zone) for number in range(days + 1)]
-    if svg is not None:
-        svg.write_text(draw(loaded, edges, changes), encoding="utf-8")
-        typer.echo(f"{svg}: {days} days from {day:%Y-%m-%d}")
+    if output is not None:
+        _write(output, draw(loaded, edges, changes))
+        typer.echo(f"{output}: {days} days from {day:%Y-%m-%d}")
         return
     console = Console()
     console.print(_header([edge.astimezone(zone) for edge in edges], console.width))
     for role in loaded.roster.roles:
         console.print(_row(loaded, role, edges, changes, width=console.width), soft_wrap=True)
     console.print(_legend(loaded))
+
+
+def _write(output: Path, svg: str) -> None:
+    kind = output.suffix.lower()
+    if kind not in (".svg", ".png"):
+        raise typer.BadParameter("should end in .svg or .png", param_hint="--output")
+    try:
+        output.write_bytes(svg.encode() if kind == ".svg" else as_png(svg))
+    except OSError as error:
+        raise typer.BadParameter(f"can't be written: {error.strerror}", param_hint="--output") from None
 
 
 def _cells(days: int, width: int) -> int:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from html import escape
+from importlib.resources import files
+
+import resvg_py
 
 from bridge.config import Config
 from bridge.model.ids import RoleId
@@ -25,6 +28,7 @@ COLOURS = (
 )
 GAP = "#d00000"
 
+_ZOOM = 2.0  # sharp on paper, and on screens with fine dots
 _LABEL, _DAY, _ROW, _HEAD, _LETTER = 220, 90, 34, 30, 7
 
 
@@ -41,6 +45,16 @@ def draw(config: Config, edges: Sequence[datetime], changes: tuple[Change, ...] 
     for number, role in enumerate(roles):
         parts += _row(config, role, edges, changes, y=_HEAD + _ROW * number)
     return "".join([*parts, "</svg>\n"])
+
+
+def as_png(svg: str) -> bytes:
+    """The same picture as PNG, its letters those of Noto Sans, which comes along; other scripts are the machine's."""
+    fonts = [
+        str(file) for file in (files("fontpkg_noto_sans") / "files").iterdir() if file.name.endswith(".ttf")
+    ]
+    return bytes(
+        resvg_py.svg_to_bytes(svg_string=svg, zoom=_ZOOM, font_files=fonts, sans_serif_family="Noto Sans")
+    )
 
 
 def _days(edges: Sequence[datetime], height: int) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Which role gets an event, how urgently, and why.
 
 A rule is looked at only if its most telling condition fits the event: `Router` has an index from numbers, names and
-words to rules, so that an event costs as much as the rules that could be true of it, not as all of them.
+phrases to rules, so that an event costs as much as the rules that could be true of it, not as all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bridge.model.priority import Priority
 from bridge.policy.conditions import Asked, Condition, blocks, compile_when, expand, fold, true_of
 from bridge.policy.waiting import hold_until
 
-# What is looked up in the index: the field, and a value, a prefix or a word of it. `*` marks a prefix.
+# What is looked up in the index: the field, and a value, a prefix or a phrase of it. `*` marks a prefix.
 Key = tuple[str, str]
 
 _TEXT_FIELDS = ("called", "caller", "recipient", "queue")
@@ -43,7 +43,8 @@ class Router:
     """The rules of a configuration, ready to be asked.
 
     `index` leads from a key to the rules that have it, in their order; `always` are those that need no key.
-    `prefixes` are the lengths of the prefixes that occur in a field.
+    `prefixes` are the lengths of the prefixes that occur in a field, `phrases` the numbers of words of those phrases
+    that begin with a word.
     """
 
     config: Config
@@ -51,6 +52,7 @@ class Router:
     index: Mapping[Key, tuple[int, ...]]
     always: tuple[int, ...]
     prefixes: Mapping[str, tuple[int, ...]]
+    phrases: Mapping[str, tuple[int, ...]]
 
 
 def compile_rules(config: Config) -> Router:
@@ -69,15 +71,19 @@ def compile_rules(config: Config) -> Router:
         for places in [index.setdefault(key, []) for key in keys] if keys is not None else [always]:
             places.append(number)
     lengths: dict[str, set[int]] = {}
+    phrases: dict[str, set[int]] = {}
     for name, value in index:
         if name.endswith("*"):
             lengths.setdefault(name, set()).add(len(value))
+        elif name == "words":
+            phrases.setdefault(value.partition(" ")[0], set()).add(len(value.split()))
     return Router(
         config,
         rules,
         {key: tuple(places) for key, places in index.items()},
         tuple(always),
         {name: tuple(sorted(found)) for name, found in lengths.items()},
+        {word: tuple(sorted(found)) for word, found in phrases.items()},
     )
 
 
@@ -103,8 +109,10 @@ def route(router: Router, event: IntakeEvent, now: datetime, earlier: Sequence[d
 def candidates(router: Router, asked: Asked) -> Iterator[int]:
     """The numbers of the rules that could be true, in their order, each once."""
     places = [router.index[key] for key in _keys_of(router, asked) if key in router.index]
+    alone = sorted(numbers[0] for numbers in places if len(numbers) == 1)
     last = -1
-    for number in merge(router.always, *places):
+    # What many rules share is read only as far as it is needed.
+    for number in merge(router.always, alone, *(numbers for numbers in places if len(numbers) > 1)):
         if number != last:
             yield number
         last = number
@@ -122,7 +130,17 @@ def _keys_of(router: Router, asked: Asked) -> Iterator[Key]:
             yield from (
                 (star, value[:length]) for length in router.prefixes.get(star, ()) if length <= len(value)
             )
-    yield from (("words", word) for word in set(asked.text.split()))
+    yield from (("words", phrase) for phrase in _phrases_in(router, asked.text.split()))
+
+
+def _phrases_in(router: Router, said: Sequence[str]) -> set[str]:
+    """The phrases of a text that may be some rule's: only where one begins are several words put together."""
+    return {
+        " ".join(said[place : place + count])
+        for place, word in enumerate(said)
+        for count in router.phrases.get(word, ())
+        if place + count <= len(said)
+    }
 
 
 def _choices(when: When, config: Config) -> list[frozenset[Key]]:
@@ -134,7 +152,7 @@ def _choices(when: When, config: Config) -> list[frozenset[Key]]:
     given = [(name, patterns) for name in _TEXT_FIELDS if (patterns := getattr(when, name))]
     found += [frozenset(_pattern_keys(name, expand(patterns, config))) for name, patterns in given]
     if when.words:
-        found.append(frozenset(("words", fold(words).split()[0]) for words in when.words))
+        found.append(frozenset(("words", fold(words)) for words in when.words))
     branches = [_choices(branch, config) for branch in when.any]
     if branches and all(branches):
         found.append(frozenset(key for choices in branches for key in choices[0]))

@@ -7,6 +7,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from PIL import Image
 
 from bridge.cli import main
 from tests.policy.hospital import documents, role
@@ -117,10 +118,36 @@ def test_an_svg_calendar_has_a_red_block_for_each_gap(
 ) -> None:
     write(tmp_path, roles={"cardiology": role("A & <B>", schedule=DAY)})
     picture = tmp_path / "calendar.svg"
-    arguments = ("--at", "2026-10-24", "--days", "3", "--svg", str(picture))
+    arguments = ("--at", "2026-10-24", "--days", "3", "--output", str(picture))
     assert nightbell(monkeypatch, "calendar", "--config", str(tmp_path), *arguments) == 0
     blocks = ET.fromstring(picture.read_text()).iter("{http://www.w3.org/2000/svg}rect")  # noqa: S314 - ours
     assert [block.get("fill") for block in blocks].count("#d00000") == 3
+
+
+def test_a_png_calendar_shows_a_gap_in_red_and_names_in_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, roles={"cardiology": role(schedule=DAY)})
+    pictures = [tmp_path / name for name in ("with.png", "without.png")]
+    for picture in pictures:
+        arguments = ("--at", "2026-10-24", "--days", "3", "--output", str(picture))
+        assert nightbell(monkeypatch, "calendar", "--config", str(tmp_path), *arguments) == 0
+        monkeypatch.setattr("bridge.cli.calendar_svg.escape", lambda _: "")  # the second time without names
+    found = [Image.open(picture).convert("RGB") for picture in pictures]
+    assert found[0].size == (2 * (220 + 3 * 90), 2 * (30 + 2 * 34 + 4))
+    colours = [{colour: count for count, colour in picture.getcolors(10**6) or ()} for picture in found]
+    assert (0xD0, 0, 0) in colours[0]
+    assert colours[0][0, 0, 0] > colours[1][0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["calendar.gif", "missing/calendar.png"])
+def test_a_calendar_that_cannot_be_drawn_there_says_why(
+    name: str, directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--config", str(directory), "--output", str(directory / name))
+    assert nightbell(monkeypatch, "calendar", *arguments) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "should end in .svg or .png" in said or "No such file or directory" in said
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,13 @@ def test_an_event_costs_as_much_as_the_rules_that_could_be_true_of_it() -> None:
     assert list(candidates(compile_rules(config), Asked(event(), NOON, config))) == [200]
 
 
+def test_rules_that_share_a_word_are_looked_at_only_where_their_whole_phrase_is() -> None:
+    rules = [{"when": {"words": f"code {n} chest pain"}, "then": then()} for n in range(200)]
+    config = hospital(rules=[*rules, {"when": {"words": ["chest pain", "cold"]}, "then": then()}])
+    asked = Asked(event("Code 7: chest pain, code 9; chest pain"), NOON, config)
+    assert list(candidates(compile_rules(config), asked)) == [7, 9, 200]
+
+
 # ----------------------------------------------------------------------------------------- properties
 
 patterns = st.sampled_from(
@@ -149,7 +156,7 @@ rule_lists = st.lists(
 )
 events = st.builds(
     event,
-    st.sampled_from(["chest pain", "Pain!", "a fall", "Douleur", ""]),
+    st.lists(st.sampled_from(["chest", "Pain!", "a fall", "Douleur", "since", ""]), max_size=5).map(" ".join),
     channel=st.sampled_from(["sms", "events"]),
     kind=st.sampled_from(list(EventKind)),
     called=st.sampled_from([*NUMBERS, None]),

@@ -99,7 +99,7 @@ async def test_the_calendar_shows_a_shift_that_was_taken(
     hospital: Hospital, evening: str, tmp_path: Path
 ) -> None:
     picture = tmp_path / "calendar.svg"
-    await hospital.bridge.command("calendar", "--at", "2026-11-24", "--days", "3", "--svg", str(picture))
+    await hospital.bridge.command("calendar", "--at", "2026-11-24", "--days", "3", "--output", str(picture))
     assert "Dr. Ben, Tue 24 Nov 09:0" in picture.read_text()
 
 
