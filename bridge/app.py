@@ -16,6 +16,7 @@ from mautrix.api import Method
 from prometheus_client import CollectorRegistry
 
 from bridge import __version__, audio
+from bridge.anchors import open_anchors
 from bridge.channels import open_channel, unanswerable
 from bridge.channels.channel import Channel, Surroundings
 from bridge.channels.doors import keep_open
@@ -294,7 +295,15 @@ async def _run_loops(
         await ledger.append(connection, [started], now())
     await adopt(Adoption(database, keys, inbox, live().config, situation), now())
     kept = house.config.nightbell.ledger
-    notary = Notary(database, keys, every=kept.sign_every, anchor=kept.anchor, now=now)
+    notary = Notary(
+        database,
+        keys,
+        every=kept.sign_every,
+        anchors=open_anchors(kept),
+        now=now,
+        beat=pulse.beat,
+        wake=bells.deliver.ring,
+    )
 
     def decided() -> None:
         bells.deliver.ring()

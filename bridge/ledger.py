@@ -8,9 +8,10 @@ patient stands in it only as a keyed token.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -132,6 +133,11 @@ def checkpoint_line(checkpoint: Checkpoint) -> str:
     return _canonical({"checkpoint": signed, "signature": checkpoint.signature.hex()})
 
 
+def receipt_line(checkpoint: Checkpoint, receipt: bytes) -> str:
+    """What a time stamping authority gave for a checkpoint, as the line of an export that follows it."""
+    return _canonical({"timestamp": base64.b64encode(receipt).decode(), "seq": checkpoint.head.seq})
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What came of verifying an export.
@@ -143,15 +149,28 @@ class Verdict:
     after: int  # the checkpoint that the export begins with; 0 for the beginning of the ledger
     last: int
     vouched: int
+    stamped: int = 0  # the last record that a verified time stamp vouches for
+    stamped_at: datetime | None = None
     problem: str | None = None
 
 
-def verify(lines: Iterable[str], key: Ed25519PublicKey, *, anchors: Iterable[str] = ()) -> Verdict:
+Stamped = Callable[[bytes, bytes], datetime]
+"""When a receipt says that a message was stamped. Raises `ValueError` unless it is a receipt for it."""
+
+
+def verify(
+    lines: Iterable[str],
+    key: Ed25519PublicKey,
+    *,
+    anchors: Iterable[str] = (),
+    stamped: Stamped | None = None,
+) -> Verdict:
     """Follow an export from its first line to its last and stop at the first that does not fit.
 
-    `anchors` are checkpoints that were kept elsewhere: each must be signed, and be a place in this chain.
+    `anchors` are checkpoints that were kept elsewhere: each must be signed, and be a place in this chain. Time
+    stamps are passed over unless `stamped` can verify them.
     """
-    walk = _Walk(key)
+    walk = _Walk(key, stamped)
     try:
         walk.expect(anchors)
         for number, line in enumerate(lines, 1):
@@ -170,12 +189,15 @@ class _Broken(Exception):
 class _Walk:
     """The state of `verify`."""
 
-    def __init__(self, key: Ed25519PublicKey) -> None:
+    def __init__(self, key: Ed25519PublicKey, stamped: Stamped | None) -> None:
         self._key = key
+        self._stamped = stamped
         self._anchors: dict[int, str] = {}
+        self._checkpoint = ""
         self.line = 0
         self.head: Head | None = None
-        self.after = self.records = self.vouched = 0
+        self.after = self.records = self.vouched = self.stamped = 0
+        self.stamped_at: datetime | None = None
 
     def expect(self, anchors: Iterable[str]) -> None:
         for number, line in enumerate(anchors, 1):
@@ -192,6 +214,9 @@ class _Walk:
             raise _Broken(f"line {self.line} is no record")
         if "checkpoint" in document:
             self._vouch(self._checked(document, f"line {self.line}"))
+            self._checkpoint = line.rstrip("\n")
+        elif "timestamp" in document:
+            self._stamp(document)
         elif _canonical(document) != line.rstrip("\n"):
             raise _Broken(f"line {self.line} is not written as a record is: it may hold something twice")
         else:
@@ -207,7 +232,7 @@ class _Walk:
 
     def verdict(self, problem: str | None = None) -> Verdict:
         last = self.head.seq if self.head else 0
-        return Verdict(self.records, self.after, last, self.vouched, problem)
+        return Verdict(self.records, self.after, last, self.vouched, self.stamped, self.stamped_at, problem)
 
     def _checked(self, document: Mapping[str, Any], where: str) -> Head:
         try:
@@ -232,6 +257,21 @@ class _Walk:
                 else f"line {self.line}: a checkpoint of record {checkpoint.seq} stands after record {self.head.seq}"
             )
         self.vouched = checkpoint.seq
+
+    def _stamp(self, document: Mapping[str, Any]) -> None:
+        seq = document.get("seq")
+        if not self._checkpoint or seq != self.vouched:
+            raise _Broken(f"line {self.line}: a time stamp of record {seq} does not follow its checkpoint")
+        if self._stamped is None:
+            return
+        try:
+            receipt = base64.b64decode(document["timestamp"], validate=True)
+            self.stamped_at = self._stamped(receipt, self._checkpoint.encode())
+        except (ValueError, TypeError) as error:
+            raise _Broken(
+                f"line {self.line}: the time stamp of record {seq} does not hold: {error}"
+            ) from None
+        self.stamped = self.vouched
 
     def _follow(self, document: dict[str, Any]) -> None:
         head = self.head or Head()

@@ -17,12 +17,14 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge import ledger as chain
+from bridge.anchors import read_certificates, stamped_at
 from bridge.app import open_archive
 from bridge.cli.administrators import Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.config.routing import parse_number
 from bridge.ledger import Action, Link, Record
+from bridge.model.errors import AnchorError
 from bridge.model.ids import PageId
 from bridge.model.phi import Phi
 from bridge.store import ledger as rows
@@ -54,6 +56,9 @@ def verify(
     file: Annotated[Path, typer.Argument(help="An export in JSONL; - reads it from the input.")],
     public_key: Annotated[str, typer.Option(help="The public key, or a file that holds it.")],
     anchor: Annotated[Path | None, typer.Option(help="Signatures that were kept elsewhere.")] = None,
+    timestamp_certificates: Annotated[
+        Path | None, typer.Option(help="The certificates of the authority that stamped it (PEM).")
+    ] = None,
 ) -> None:
     """Follow the chain of an export, without the database; exit with 1 at the first record that does not fit."""
     try:
@@ -64,12 +69,17 @@ def verify(
             "--public-key should be 64 hexadecimal digits, or a file with them"
         ) from None
     anchors = anchor.read_text(encoding="utf-8").splitlines() if anchor else []
+    stamped = _stamps(timestamp_certificates) if timestamp_certificates else None
     with nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8") as lines:
-        verdict = chain.verify(lines, key, anchors=anchors)
+        verdict = chain.verify(lines, key, anchors=anchors, stamped=stamped)
     begin = f"after the checkpoint of record {verdict.after}" if verdict.after else "from the beginning"
     typer.echo(
         f"{verdict.records} records {begin}, up to record {verdict.last}; signed up to {verdict.vouched}"
     )
+    if verdict.stamped_at is not None:
+        typer.echo(
+            f"record {verdict.stamped} and all before it stood at {verdict.stamped_at:%Y-%m-%d %H:%M:%S}Z"
+        )
     if verdict.problem:
         typer.echo(f"NOT INTACT: {verdict.problem}", err=True)
         raise typer.Exit(1)
@@ -120,6 +130,19 @@ def disclosures(
         asyncio.run(_disclosures(config, number, by, form))
 
 
+def _stamps(certificates: Path) -> chain.Stamped:
+    with told():
+        known = read_certificates(certificates)
+
+    def stamped(receipt: bytes, message: bytes) -> datetime:
+        try:
+            return stamped_at(receipt, message, known)
+        except AnchorError as error:
+            raise ValueError(str(error)) from None
+
+    return stamped
+
+
 async def _export(directory: Path, form: Format, out: TextIO) -> None:
     async with _opened(directory) as (connection, keys):
         now = datetime.now(UTC)
@@ -129,6 +152,7 @@ async def _export(directory: Path, form: Format, out: TextIO) -> None:
         writer = csv.writer(out)
         if form is Format.CSV:
             writer.writerow(COLUMNS)
+        receipts = await rows.receipts(connection)
         following = next(signed, None)
         async for link in rows.links(connection, until=last):
             if form is Format.CSV:
@@ -137,6 +161,8 @@ async def _export(directory: Path, form: Format, out: TextIO) -> None:
             out.write(chain.link_line(link) + "\n")
             if following is not None and following.head.seq == link.seq:
                 out.write(chain.checkpoint_line(following) + "\n")
+                if following.head.seq in receipts:
+                    out.write(chain.receipt_line(following, receipts[following.head.seq]) + "\n")
                 following = next(signed, None)
 
 

@@ -88,11 +88,19 @@ class Administrators(Section):
     compliance: Annotated[tuple[MatrixUser, ...], one_or_more] = ()
 
 
+class Timestamps(Section):
+    """A time stamping authority (RFC 3161), and the certificates that its stamps are verified with."""
+
+    url: Setting
+    certificates: LocalPath
+
+
 class Ledger(Section):
-    """The record of what happened, and how often it is signed."""
+    """The record of what happened, how often it is signed, and where the signatures are kept besides."""
 
     sign_every: Duration = timedelta(hours=1)
     anchor: LocalPath | None = None
+    timestamps: Timestamps | None = None
 
 
 class Encryption(Section):

@@ -1,33 +1,48 @@
-"""Vouches for the ledger from time to time: a signature in the database, and one in a file kept elsewhere."""
+"""Vouches for the ledger from time to time: a signature in the database, and the same one kept elsewhere."""
 
 from __future__ import annotations
 
-import asyncio
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 import structlog
 
+from bridge.engine import operations
 from bridge.engine.rulebook import Clock
-from bridge.ledger import Checkpoint, checkpoint_line
+from bridge.ledger import checkpoint_line
+from bridge.model.doors import Anchor
+from bridge.model.errors import AnchorError
 from bridge.store import ledger
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
+
+ANCHOR_PAUSE = timedelta(minutes=1)  # after a failure
 
 log = structlog.get_logger(__name__)
 
 
 class Notary:
-    """Signs where the chain stands, whenever it has grown for long enough."""
+    """Signs where the chain stands whenever it has grown for long enough, and has its anchors keep the signature."""
 
     def __init__(
-        self, database: Database, keys: KeyRing, *, every: timedelta, anchor: Path | None, now: Clock
+        self,
+        database: Database,
+        keys: KeyRing,
+        *,
+        every: timedelta,
+        anchors: Sequence[Anchor],
+        now: Clock,
+        beat: Callable[[str, BaseException | None], None],
+        wake: Callable[[], None],
     ) -> None:
         self._database = database
         self._keys = keys
         self._every = every
-        self._anchor = anchor
+        self._anchors = anchors
         self._now = now
+        self._beat = beat
+        self._wake = wake
+        self._retry_at: dict[str, datetime] = {}
 
     async def step(self) -> float | None:
         """Sign what is not signed yet, if the last signature is old enough. Returns when to look again."""
@@ -35,17 +50,39 @@ class Notary:
         async with self._database.read() as connection:
             last = await ledger.last_checkpoint(connection)
         wait = (last.at + self._every - now).total_seconds() if last else 0.0
-        if wait > 0:
-            return wait
+        if wait <= 0:
+            async with self._database.write() as connection:
+                signed = await ledger.checkpoint(connection, self._keys.signer(), now)
+            if signed is not None:
+                log.info("ledger_signed", record=signed.head.seq)
+            wait = self._every.total_seconds()
+        for anchor in self._anchors:
+            if self._retry_at.get(anchor.kind, now) <= now:
+                await self._keep(anchor)
+        return wait
+
+    async def _keep(self, anchor: Anchor) -> None:
+        async with self._database.read() as connection:
+            newest = await ledger.unanchored(connection, anchor.kind)
+        if newest is None:
+            return
+        try:
+            receipt = await anchor.keep(checkpoint_line(newest))
+        except AnchorError as error:
+            log.warning("ledger_not_anchored", anchor=anchor.kind, reason=str(error))
+            self._beat(f"anchor {anchor.kind}", error)
+            if anchor.kind not in self._retry_at:
+                await self._tell(f"⚠️ The ledger's signature could not be kept elsewhere: {error}")
+            self._retry_at[anchor.kind] = self._now() + ANCHOR_PAUSE
+            return
         async with self._database.write() as connection:
-            signed = await ledger.checkpoint(connection, self._keys.signer(), now)
-        if signed is not None:
-            log.info("ledger_signed", record=signed.head.seq)
-            if self._anchor is not None:
-                await asyncio.to_thread(_append, self._anchor, signed)
-        return self._every.total_seconds()
+            await ledger.mark_anchored(connection, anchor.kind, newest, self._now(), receipt)
+        log.info("ledger_anchored", anchor=anchor.kind, record=newest.head.seq)
+        self._beat(f"anchor {anchor.kind}", None)
+        if self._retry_at.pop(anchor.kind, None) is not None:
+            await self._tell(f"The ledger's signatures are kept elsewhere again ({anchor.kind})")
 
-
-def _append(file: Path, checkpoint: Checkpoint) -> None:
-    with file.open("a", encoding="utf-8") as lines:
-        lines.write(checkpoint_line(checkpoint) + "\n")
+    async def _tell(self, text: str) -> None:
+        async with self._database.write() as connection:
+            await operations.tell(connection, self._keys, text, self._now())
+        self._wake()

@@ -148,6 +148,17 @@ class RoomMessage:
     trusted: bool
 
 
+class Anchor(Protocol):
+    """A place for signatures of the ledger, out of reach of whoever can change its database."""
+
+    @property
+    def kind(self) -> str:
+        """A word for it, the same after every start."""
+
+    async def keep(self, line: str) -> bytes | None:
+        """Keep a signature there. Returns a receipt, if it gives one. Raises AnchorError."""
+
+
 class Courier(Protocol):
     """What Matrix offers to the engine."""
 

@@ -55,5 +55,9 @@ class MediaError(NightbellError):
         self.retry = retry
 
 
+class AnchorError(NightbellError):
+    """A signature of the ledger could not be kept elsewhere, or what was kept is not what it should be."""
+
+
 class SourceError(NightbellError):
     """A source could not be asked what has happened. It is asked again, from where it was last heard out."""

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.ledger import Action, Checkpoint, Head, Link, Record, chain, sign
 from bridge.model.ids import PageId
-from bridge.store.tables import ledger, ledger_checkpoint
+from bridge.store.database import upsert
+from bridge.store.tables import ledger, ledger_anchor, ledger_checkpoint
 
 BATCH = 2_000
 _LOCK = text("SELECT pg_advisory_xact_lock(78105)")  # the ledger's own number
@@ -59,6 +60,31 @@ async def last_checkpoint(connection: AsyncConnection) -> Checkpoint | None:
     query = select(ledger_checkpoint).order_by(ledger_checkpoint.c.seq.desc()).limit(1)
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else _checkpoint(row)
+
+
+async def unanchored(connection: AsyncConnection, kind: str) -> Checkpoint | None:
+    """The latest signature, unless this kind of anchor has it. It vouches for all before it."""
+    newest = await last_checkpoint(connection)
+    if newest is None:
+        return None
+    query = select(ledger_anchor.c.seq).where(
+        ledger_anchor.c.kind == kind, ledger_anchor.c.seq >= newest.head.seq
+    )
+    return None if (await connection.execute(query)).first() is not None else newest
+
+
+async def mark_anchored(
+    connection: AsyncConnection, kind: str, checkpoint: Checkpoint, at: datetime, receipt: bytes | None
+) -> None:
+    """An anchor has a signature; `receipt` is what it gave for it."""
+    row = upsert(connection, ledger_anchor).values(kind=kind, seq=checkpoint.head.seq, at=at, receipt=receipt)
+    await connection.execute(row.on_conflict_do_nothing(index_elements=["kind", "seq"]))
+
+
+async def receipts(connection: AsyncConnection) -> dict[int, bytes]:
+    """What anchors gave, by the record whose signature they have."""
+    query = select(ledger_anchor.c.seq, ledger_anchor.c.receipt).where(ledger_anchor.c.receipt.is_not(None))
+    return {row.seq: row.receipt for row in (await connection.execute(query)).all()}
 
 
 async def checkpoints(connection: AsyncConnection) -> list[Checkpoint]:

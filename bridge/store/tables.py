@@ -118,6 +118,15 @@ ledger_checkpoint = Table(
     Column("signature", LargeBinary, nullable=False),
 )
 
+ledger_anchor = Table(
+    "ledger_anchor",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("receipt", LargeBinary),
+)
+
 # --- whether writes are taken; see Database.beat ---
 
 heartbeat = Table(

@@ -208,6 +208,14 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "ledger_anchor",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("receipt", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("kind", "seq", name=op.f("pk_ledger_anchor")),
+    )
+    op.create_table(
         "ledger_checkpoint",
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("hash", sa.Text(), nullable=False),
@@ -608,6 +616,7 @@ def downgrade() -> None:
     op.drop_table("opt_out")
     op.drop_table("member")
     op.drop_table("ledger_checkpoint")
+    op.drop_table("ledger_anchor")
     with op.batch_alter_table("ledger", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_ledger_patient",
