@@ -27,6 +27,7 @@ from bridge.engine import operations, reconcile
 from bridge.engine.adoption import Adoption, adopt
 from bridge.engine.answers import Answers
 from bridge.engine.calendars import Calendars, complete
+from bridge.engine.capture import Captures
 from bridge.engine.coverage import Coverage
 from bridge.engine.deliver import Delivery
 from bridge.engine.dispatch import Dispatch
@@ -208,7 +209,8 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
         bells = Bells()
         registry = CollectorRegistry()
         pulse = Pulse(now, registry)
-        gate = Gate(house, pulse, now, bells.deliver.ring)
+        captures = Captures(house.database, house.keys, now, bells.deliver.ring)
+        gate = Gate(house, pulse, now, bells.deliver.ring, captures)
         meters = Meters.of(registry)
         inbox = IntakeStore(house.database, house.keys, now, bells.dispatch.ring)
         nightbell = config.nightbell
@@ -221,12 +223,14 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
             reply=Replies(house.database, house.keys, inbox, live, now=now, beat=pulse.beat),
             tell=gate.tell,
             count=meters.count,
+            tap=captures.note,
         )
         channels = [open_channel(channel, section, around) for channel, section in config.channels.items()]
         application = build_application(
             channels,
             health=partial(_health, house, pulse, gate),
             meters=meters,
+            tap=captures.note,
             per_minute=nightbell.listen.per_minute,
         )
         port = await doors.enter_async_context(
@@ -407,6 +411,7 @@ def _take_events(
     if place.port is not None:
         show = partial(_show_metrics, registry, place.host, place.port, gate)
         group.create_task(keep_open(show, partial(gate.tell, METRICS)))
+    group.create_task(run_loop("captures", Wake(), gate.captures.step, pulse.beat))
     meters = reconcile.Meters.of(registry)
     for channel in channels:
         if channel.serve is not None:
@@ -512,12 +517,13 @@ async def _progress(house: House, intake: IntakeId) -> Progress | None:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """How the doors are: what channels, health and the operations room are told of them."""
+    """How the doors are: what channels, health and the operations room are told of them, and who listens in."""
 
     house: House
     pulse: Pulse
     now: Clock
     wake: Callable[[], None]
+    captures: Captures
     troubles: dict[ChannelId, str] = field(default_factory=dict)
     closed: set[ChannelId] = field(default_factory=set)
 

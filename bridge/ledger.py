@@ -61,6 +61,7 @@ class Action(StrEnum):
     EXPORTED = "exported"
     KEY_ROTATED = "key_rotated"
     OFFBOARDED = "offboarded"
+    CAPTURED = "captured"  # somebody has a channel's raw traffic recorded for a time
     OPENED = "opened"  # content was shown to an administrator
     CANARY = "canary"  # a leak check planted something
 

@@ -21,9 +21,14 @@ class AmiRefusedError(Exception):
     """Asterisk does not let the bridge in. The message says why, and holds nothing that a caller wrote."""
 
 
-async def read_message(reader: asyncio.StreamReader) -> Message:
+async def read_block(reader: asyncio.StreamReader) -> bytes:
     """The next message. Raises `IncompleteReadError` at the end, `LimitOverrunError` for an endless one."""
-    return parse_message(await reader.readuntil(b"\r\n\r\n"))
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+async def read_message(reader: asyncio.StreamReader) -> Message:
+    """The next message, parsed. Raises as `read_block`."""
+    return parse_message(await read_block(reader))
 
 
 def parse_message(block: bytes) -> Message:

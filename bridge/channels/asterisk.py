@@ -24,7 +24,8 @@ from bridge.channels.ami import (
     AmiRefusedError,
     Message,
     log_in,
-    read_message,
+    parse_message,
+    read_block,
     write_action,
 )
 from bridge.channels.asterisk_spool import Message as Recorded
@@ -183,11 +184,11 @@ class _Line:
         while True:
             try:
                 async with asyncio.timeout(QUIET_SECONDS):
-                    message = await read_message(reader)
+                    message = await self._hear(reader)
             except TimeoutError:
                 write_action(writer, "Ping")
                 async with asyncio.timeout(QUIET_SECONDS):
-                    message = await read_message(reader)
+                    message = await self._hear(reader)
             event = message.get("event")
             if event == "Shutdown":
                 return
@@ -204,6 +205,11 @@ class _Line:
             if event == "CoreShowChannelsComplete":
                 for call in self.board.only_these_go_on(each.get("uniqueid", "") for each in there):
                     await self._ended(call)
+
+    async def _hear(self, reader: asyncio.StreamReader) -> Message:
+        block = await read_block(reader)
+        self.around.tap(self.channel, "<", Phi(block))
+        return parse_message(block)
 
     async def _count(self, message: Message) -> None:
         """Find the messages that were left while the connection was away, by how many more there are."""

@@ -59,6 +59,8 @@ def refusal(status: int, error: str, message: str, **more: str) -> Answer:
     return Answer(error, status, json.dumps({"error": error, "message": message, **more}))
 
 
+# A channel's raw traffic: its name, `<` or `>`, and the bytes.
+Tap = Callable[[ChannelId, str, Phi[bytes]], None]
 Handler = Callable[[Request], Awaitable[Answer]]
 # What a source says has happened between two moments, under the same keys as when it told. Raises `SourceError`.
 Recount = Callable[[datetime, datetime], Awaitable[Sequence[IntakeEvent]]]
@@ -110,7 +112,8 @@ class Surroundings:
     `public_url` is the address at which the sources reach this bridge, without a slash at its end. `now` is
     the bridge's one clock, in UTC. `tell` is for a channel that itself listens or connects: it is told when
     that begins or ceases to be in trouble, in words without PHI, and None when it is well. `count` is for one that
-    is no HTTP: it is told a word for what became of each thing that came. `progress` says how far an event has come,
+    is no HTTP: it is told a word for what became of each thing that came, and so is `tap`, of what came (`<`) and was
+    said (`>`), for an operator who asked to see it. `progress` says how far an event has come,
     and None of one that is not known. `reply` gives what the sender of a text that was
     accepted is to be told; a channel that asks it says so by `ChannelType.replies`.
     """
@@ -122,6 +125,7 @@ class Surroundings:
     reply: Callable[[IntakeEvent, IntakeId], Awaitable[str | None]] = _silent
     tell: Callable[[ChannelId, str | None], Awaitable[None]] = _only_logged
     count: Callable[[ChannelId, str], None] = lambda _, __: None
+    tap: Tap = lambda _, __, ___: None
 
 
 @dataclass(frozen=True, slots=True)

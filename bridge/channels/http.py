@@ -21,7 +21,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from bridge.channels.channel import Answer, Channel, Handler, Request, refusal
+from bridge.channels.channel import Answer, Channel, Handler, Request, Tap, refusal
 from bridge.channels.meters import Meters
 from bridge.channels.rate import Rate
 from bridge.model.errors import StoreUnavailableError
@@ -59,6 +59,7 @@ def build_application(
     *,
     health: Callable[[], Awaitable[Health]],
     meters: Meters,
+    tap: Tap = lambda _, __, ___: None,
     per_minute: int = PER_MINUTE,
     max_body: int = MAX_BODY,
     body_seconds: float = BODY_SECONDS,
@@ -84,7 +85,7 @@ def build_application(
     for channel in channels:
         rate = Rate(per_minute)
         for route in channel.routes:
-            handle = _observed(channel.id, route.handle, meters, rate, body_seconds)
+            handle = _observed(channel.id, route.handle, meters, rate, tap, body_seconds)
             app.router.add_route(route.method, route.path, handle)
     return app
 
@@ -150,15 +151,15 @@ async def serve(
         await runner.cleanup()
 
 
-def _observed(
-    channel: ChannelId, handle: Handler, meters: Meters, rate: Rate, body_seconds: float
+def _observed(  # noqa: PLR0917 - what the server has, in its order
+    channel: ChannelId, handle: Handler, meters: Meters, rate: Rate, tap: Tap, body_seconds: float
 ) -> _HttpHandler:
     async def respond(request: web.Request) -> web.Response:
         began = time.monotonic()
         if wait := rate.wait(request.remote or ""):
             given = refusal(429, "too_many_requests", "Send it again after the time in Retry-After.")
         else:
-            given = await _answer(channel, handle, request, body_seconds)
+            given = await _answer(channel, handle, request, tap, body_seconds)
         seconds = time.monotonic() - began
         meters.count(channel, given.outcome)
         meters.seconds.labels(channel).observe(seconds)
@@ -169,6 +170,7 @@ def _observed(
             status=given.status,
             milliseconds=round(seconds * 1000, 1),
         )
+        tap(channel, ">", Phi(f"{given.status}\n\n{given.body}".encode()))
         response = _response(given)
         if wait:
             response.headers["Retry-After"] = str(math.ceil(wait))
@@ -177,10 +179,13 @@ def _observed(
     return respond
 
 
-async def _answer(channel: ChannelId, handle: Handler, request: web.Request, body_seconds: float) -> Answer:
+async def _answer(
+    channel: ChannelId, handle: Handler, request: web.Request, tap: Tap, body_seconds: float
+) -> Answer:
     body = await _read(request, body_seconds)
     if isinstance(body, Answer):
         return body
+    tap(channel, "<", _as_sent(request, body))
     try:
         return await handle(Request(request.raw_path, request.headers, body, request.remote or ""))
     except StoreUnavailableError:
@@ -188,6 +193,12 @@ async def _answer(channel: ChannelId, handle: Handler, request: web.Request, bod
     except Exception as error:  # noqa: BLE001 - a source gets an answer whatever happens
         _note_failure(error, channel=channel)
         return _FAILED
+
+
+def _as_sent(request: web.Request, body: Phi[bytes]) -> Phi[bytes]:
+    lines = [f"{request.method} {request.raw_path}".encode(errors="surrogateescape")]
+    lines += [name + b": " + value for name, value in request.raw_headers]
+    return Phi(b"\n".join([*lines, b"", body.reveal()]))
 
 
 async def _read(request: web.Request, seconds: float) -> Phi[bytes] | Answer:

@@ -16,7 +16,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.utils import parseaddr, parsedate_to_datetime
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, AnyStr
 
 import structlog
 from aiosmtpd import smtp as aiosmtpd
@@ -115,6 +115,7 @@ class _Door(aiosmtpd.SMTP):
 
     def __init__(self, doors: set[_Door], desk: _Desk, **bounds: Any) -> None:
         super().__init__(desk, **bounds)
+        self._desk = desk
         self._doors = doors
         self._end: asyncio.TimerHandle | None = None
 
@@ -129,6 +130,16 @@ class _Door(aiosmtpd.SMTP):
         if self._end is not None:
             self._end.cancel()
         super().connection_lost(error)
+
+    def data_received(self, data: bytes) -> None:
+        self._desk.around.tap(self._desk.channel, "<", Phi(data))
+        super().data_received(data)
+
+    async def push(self, status: AnyStr) -> None:
+        said: str | bytes = status
+        raw = said.encode() if isinstance(said, str) else said
+        self._desk.around.tap(self._desk.channel, ">", Phi(raw))
+        await super().push(status)
 
     def end(self) -> None:
         """End the connection now."""

@@ -94,13 +94,13 @@ _Step = tuple[_Draft, str]  # what is known after a command, and its answer
 async def _talk(desk: _Desk, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One conversation, from greeting to goodbye."""
     draft = _Draft(logged_in=not desk.secrets, peer=(writer.get_extra_info("peername") or ("",))[0])
-    await _say(writer, "220 SNPP gateway ready")
+    await _say(desk, writer, "220 SNPP gateway ready")
     mistakes = 0
     for _ in range(MAX_COMMANDS):
         try:
-            line = decoded(await _hear(reader))
+            line = decoded(await _hear(desk, reader))
             if line[:4].upper() == "DATA":
-                draft, reply = await _data(draft, reader, writer)
+                draft, reply = await _data(desk, draft, reader, writer)
             else:
                 draft, reply = await _obey(desk, draft, line)
         except asyncio.LimitOverrunError:
@@ -108,22 +108,25 @@ async def _talk(desk: _Desk, reader: asyncio.StreamReader, writer: asyncio.Strea
         except TimeoutError:
             reply = "421 Nothing was said for a minute, goodbye"
         mistakes += reply.startswith("5")
-        await _say(writer, reply)
+        await _say(desk, writer, reply)
         if reply.startswith(("221", "421")):
             return
         if mistakes >= MAX_MISTAKES:
             break
-    await _say(writer, "421 Too many errors or commands, goodbye")
+    await _say(desk, writer, "421 Too many errors or commands, goodbye")
 
 
-async def _say(writer: asyncio.StreamWriter, reply: str) -> None:
+async def _say(desk: _Desk, writer: asyncio.StreamWriter, reply: str) -> None:
+    desk.around.tap(desk.channel, ">", Phi(reply.encode()))
     writer.write(reply.encode() + b"\r\n")
     await writer.drain()
 
 
-async def _hear(reader: asyncio.StreamReader) -> bytes:
+async def _hear(desk: _Desk, reader: asyncio.StreamReader) -> bytes:
     async with asyncio.timeout(SILENT_SECONDS):
-        return await reader.readuntil(b"\n")
+        line = await reader.readuntil(b"\n")
+    desk.around.tap(desk.channel, "<", Phi(line))
+    return line
 
 
 def decoded(line: bytes) -> str:
@@ -135,14 +138,16 @@ def decoded(line: bytes) -> str:
         return line.decode("cp1252", errors="replace")
 
 
-async def _data(draft: _Draft, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> _Step:
+async def _data(
+    desk: _Desk, draft: _Draft, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> _Step:
     """A message of several lines, up to a lone full stop."""
     if draft.text is not None:
         return draft, _TWO_MESSAGES
-    await _say(writer, "354 Begin input; end with <CRLF>.<CRLF>")
+    await _say(desk, writer, "354 Begin input; end with <CRLF>.<CRLF>")
     lines: list[str] = []
     size = 0
-    while (line := await _hear(reader)).rstrip(b"\r\n") != b".":
+    while (line := await _hear(desk, reader)).rstrip(b"\r\n") != b".":
         size += len(line)
         if size > MAX_TEXT:
             return draft, "421 The message is too long, goodbye"

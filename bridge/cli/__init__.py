@@ -36,6 +36,10 @@ COMMANDS = {
     ),
     "send": ("bridge.cli.send", "Send a test event on a channel: a real page for whoever is on call."),
     "channels": ("bridge.cli.channels", "List the channels, their addresses and last events."),
+    "capture": (
+        "bridge.cli.capture",
+        "Record a channel's raw traffic for a time, or show what was recorded.",
+    ),
     "health": ("bridge.cli.health", "Ask the running bridge how it is."),
 }
 

@@ -323,6 +323,29 @@ reconciliation = Table(
     Column("said_at", Instant),
 )
 
+# --- raw traffic that an operator asked to have recorded ---
+
+capture = Table(
+    "capture",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("data_key", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("bytes_left", Integer, nullable=False),
+)
+
+captured = Table(
+    "captured",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("data_key", Text, nullable=False, index=True),
+    Column("at", Instant, nullable=False),
+    Column("way", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
 # --- to the homeserver ---
 
 outbox = Table(

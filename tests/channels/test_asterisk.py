@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,7 @@ async def pbx(made: Pbx, tls: ssl.SSLContext | None = None) -> AsyncIterator[Pbx
 
 @asynccontextmanager
 async def bridged(
-    made: Pbx, inbox: RememberingInbox, section: str = ASTERISK
+    made: Pbx, inbox: RememberingInbox, section: str = ASTERISK, **around: Any
 ) -> AsyncIterator[list[str | None]]:
     """The bridge, connected; yields what operations are told."""
     told: list[str | None] = []
@@ -96,7 +97,7 @@ async def bridged(
     async def tell(_: ChannelId, trouble: str | None) -> None:
         told.append(trouble)
 
-    channel = opened(section.replace("PORT", str(made.port)), inbox, tell=tell)
+    channel = opened(section.replace("PORT", str(made.port)), inbox, tell=tell, **around)
     assert channel.serve is not None
     serving = asyncio.ensure_future(channel.serve())
     try:
@@ -323,6 +324,15 @@ async def test_a_missing_permission_is_told_and_the_connection_stays(inbox: Reme
         made.writers[0].write(ABANDON)
         await until(lambda: bool(inbox.events))
     assert str(told[1]).startswith("Asterisk does not allow CoreShowChannels")
+
+
+async def test_its_raw_traffic_can_be_listened_to(inbox: RememberingInbox) -> None:
+    heard: list[bytes] = []
+    async with pbx(Pbx()) as made, bridged(made, inbox, tap=lambda _, __, raw: heard.append(raw.reveal())):
+        await made.connected.wait()
+        made.writers[0].write(ABANDON)
+        await until(lambda: bool(inbox.events))
+    assert ABANDON.partition(b"Event: Newchannel")[2][:200] in b"".join(heard)
 
 
 async def test_a_shutdown_is_told_and_waited_out(inbox: RememberingInbox) -> None:

@@ -191,6 +191,18 @@ async def test_too_large_a_body_is_refused(wire: Wire, server: Server, inbox: Re
     assert not inbox.unreadable
 
 
+async def test_its_raw_traffic_can_be_listened_to(wire: Wire, inbox: RememberingInbox) -> None:
+    heard: list[tuple[str, bytes]] = []
+
+    def tap(_: ChannelId, way: str, raw: Phi[bytes]) -> None:
+        heard.append((way, raw.reveal()))
+
+    async with running(opened(wire.section, inbox), app={"tap": tap}) as server:
+        await server.send(wire.signed(wire.event))
+    assert [way for way, _ in heard] == ["<", ">"]
+    assert CANARY.encode() in heard[0][1]
+
+
 async def test_who_comes_too_often_is_told_when_to_come_again_and_loses_nothing(
     wire: Wire, inbox: RememberingInbox
 ) -> None:

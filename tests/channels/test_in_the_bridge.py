@@ -164,3 +164,18 @@ async def test_nightbell_send_makes_a_page(hospital: Hospital, okafor: Clinician
 async def test_nightbell_send_says_why_it_can_not_make_a_call(hospital: Hospital) -> None:
     with pytest.raises(CommandFailedError, match="Only asterisk itself"):
         await hospital.bridge.command("send", "pbx")
+
+
+async def test_nightbell_capture_records_raw_traffic_and_shows_it_to_an_administrator(
+    hospital: Hospital,
+) -> None:
+    by = ("--by", "@operator:nightbell.test")
+    await hospital.bridge.command("capture", "pagers", *by, "--for", "1 min")
+    async with asyncio.timeout(30):
+        while "MESS Captured" not in await hospital.bridge.command("capture", "pagers", *by, "--show"):
+            await hospital.bridge.command("send", "pagers", "--text", "Captured")
+    with pytest.raises(CommandFailedError, match="not among administrators"):
+        await hospital.bridge.command("capture", "pagers", "--by", "@mallory:nightbell.test", "--show")
+    await hospital.bridge.command("capture", "pagers", *by, "--destroy")
+    with pytest.raises(CommandFailedError, match="nothing was recorded of pagers"):
+        await hospital.bridge.command("capture", "pagers", *by, "--show")

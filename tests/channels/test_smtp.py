@@ -161,6 +161,14 @@ async def test_mails_over_the_rate_are_told_to_come_again_and_counted(inbox: Rem
     assert outcomes == ["accepted", "too_many_mails"]
 
 
+async def test_its_raw_traffic_can_be_listened_to(inbox: RememberingInbox) -> None:
+    heard: list[tuple[str, bytes]] = []
+    async with listening(SMTP, inbox, tap=lambda _, way, raw: heard.append((way, raw.reveal()))) as port:
+        await send(port, mail("Call room 12"))
+    assert any(way == "<" and b"Call room 12" in raw for way, raw in heard)
+    assert any(way == ">" and b"250 2.0.0 Paged" in raw for way, raw in heard)
+
+
 async def test_a_connection_ends_in_its_time(
     inbox: RememberingInbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

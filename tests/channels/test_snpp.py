@@ -211,6 +211,14 @@ async def test_pages_over_the_rate_are_told_to_come_again_and_counted(inbox: Rem
     assert outcomes == ["accepted", "accepted", "too_many_pages", "too_many_connections"]
 
 
+async def test_its_raw_traffic_can_be_listened_to(inbox: RememberingInbox) -> None:
+    heard: list[tuple[str, bytes]] = []
+    async with listening(SNPP, inbox, tap=lambda _, way, raw: heard.append((way, raw.reveal()))) as port:
+        await say(port, "PAGE 1", "DATA", "one", ".", "QUIT")
+    assert [raw.strip() for way, raw in heard if way == "<"] == [b"PAGE 1", b"DATA", b"one", b".", b"QUIT"]
+    assert (">", b"221 Goodbye") in heard
+
+
 async def test_a_silent_client_is_told_so(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snpp, "SILENT_SECONDS", 0.05)
     assert codes(await say(port)) == "220 421"

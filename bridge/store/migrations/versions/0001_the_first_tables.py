@@ -247,6 +247,30 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number", name=op.f("pk_opt_out")),
     )
     op.create_table(
+        "capture",
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("data_key", sa.Text(), nullable=False),
+        sa.Column("asked_by", sa.Text(), nullable=False),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("bytes_left", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("channel", name=op.f("pk_capture")),
+    )
+    op.create_table(
+        "captured",
+        sa.Column(
+            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("data_key", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("way", sa.Text(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_captured")),
+    )
+    with op.batch_alter_table("captured", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_captured_data_key"), ["data_key"], unique=False)
+
+    op.create_table(
         "reconciliation",
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("began", sa.BigInteger(), nullable=False),
