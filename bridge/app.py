@@ -39,6 +39,7 @@ from bridge.engine.offboard import Offboarding
 from bridge.engine.pulse import Pulse
 from bridge.engine.readiness import Readiness
 from bridge.engine.receipts import Receipts
+from bridge.engine.refusals import Refusals
 from bridge.engine.reload import Reload
 from bridge.engine.replies import Replies
 from bridge.engine.retain import Retention
@@ -211,7 +212,8 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
         pulse = Pulse(now, registry)
         captures = Captures(house.database, house.keys, now, bells.deliver.ring)
         gate = Gate(house, pulse, now, bells.deliver.ring, captures)
-        meters = Meters.of(registry)
+        refusals = Refusals(house.database, now=now)
+        meters = Meters.of(registry, refusals.count)
         inbox = IntakeStore(house.database, house.keys, now, bells.dispatch.ring)
         nightbell = config.nightbell
         live = LiveRulebook(Rulebook.of(await complete(config, house.database)))
@@ -249,6 +251,7 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
                 watch=watch,
                 channels=channels,
                 registry=registry,
+                refusals=refusals,
                 now=now,
             )
         )
@@ -286,6 +289,7 @@ async def _run_loops(
     watch: Watch,
     channels: Sequence[Channel],
     registry: CollectorRegistry,
+    refusals: Refusals,
     now: Clock,
 ) -> None:
     database, keys = house.database, house.keys
@@ -298,16 +302,6 @@ async def _run_loops(
     async with database.write() as connection:
         await ledger.append(connection, [started], now())
     await adopt(Adoption(database, keys, inbox, live().config, situation), now())
-    kept = house.config.nightbell.ledger
-    notary = Notary(
-        database,
-        keys,
-        every=kept.sign_every,
-        anchors=open_anchors(kept),
-        now=now,
-        beat=pulse.beat,
-        wake=bells.deliver.ring,
-    )
 
     def decided() -> None:
         bells.deliver.ring()
@@ -332,11 +326,12 @@ async def _run_loops(
         )
         group.create_task(run_loop("dispatch", bells.dispatch, dispatch.step, pulse.beat))
         group.create_task(run_loop("escalate", bells.escalate, escalation.step, pulse.beat))
-        group.create_task(run_loop("notarise", Wake(), notary.step, pulse.beat))
+        _keep_ledger(group, house, refusals, pulse=pulse, now=now, wake=bells.deliver.ring)
         group.create_task(run_loop("watch", Wake(), watch.step, pulse.beat))
         reload = _keep_current(group, house, bells, live, pulse=pulse, now=now, wake=decided)
         await _when_there(pulse, partial(start_bot, house))
         await require_identity(house.machine)
+        await _record_login(house, now())
         matrix = Matrix.of(house, partial(room_plan, live, situation, now), now)
         situation.courier = matrix.courier
         answers = Answers(
@@ -421,6 +416,30 @@ def _take_events(
                 house.database, house.keys, inbox, channel.id, channel.recount, live, pulse, meters, now, wake
             )
             group.create_task(run_loop(f"reconcile {channel.id}", Wake(), loop.step, pulse.beat))
+
+
+def _keep_ledger(
+    group: asyncio.TaskGroup,
+    house: House,
+    refusals: Refusals,
+    *,
+    pulse: Pulse,
+    now: Clock,
+    wake: Callable[[], None],
+) -> None:
+    """Start what signs the ledger, and what records whom the doors refused."""
+    kept = house.config.nightbell.ledger
+    notary = Notary(
+        house.database,
+        house.keys,
+        every=kept.sign_every,
+        anchors=open_anchors(kept),
+        now=now,
+        beat=pulse.beat,
+        wake=wake,
+    )
+    group.create_task(run_loop("notarise", Wake(), notary.step, pulse.beat))
+    group.create_task(run_loop("refusals", Wake(), refusals.step, pulse.beat))
 
 
 def _retention(house: House, live: LiveRulebook, now: Clock) -> Retention:
@@ -580,6 +599,12 @@ async def _report(
         else:
             await operations.tell(connection, house.keys, text, now(), page=entry.page)
     decided()
+
+
+async def _record_login(house: House, at: datetime) -> None:
+    bot = Record(Action.LOGGED_IN, house.homeserver.bot, objects={"device": str(house.homeserver.device)})
+    async with house.database.write() as connection:
+        await ledger.append(connection, [bot], at)
 
 
 async def _until_stopped(work: Coroutine[None, None, None]) -> None:

@@ -52,6 +52,7 @@ class Action(StrEnum):
     CLOSED = "closed"
     HANDED_OVER = "handed_over"
     SHIFT_CHANGED = "shift_changed"
+    LOGGED_IN = "logged_in"  # an administrator, or the bot's own device
     REFUSED = "refused"  # somebody asked for what they may not have
     IDENTITY_CHANGED = "identity_changed"
     IDENTITY_APPROVED = "identity_approved"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -16,10 +17,13 @@ class Meters:
     requests: Counter
     seconds: Histogram
     turned_away: Counter
+    tell: Callable[[ChannelId, str], None]
 
     @classmethod
-    def of(cls, registry: CollectorRegistry) -> Meters:
-        """Register them, once."""
+    def of(
+        cls, registry: CollectorRegistry, tell: Callable[[ChannelId, str], None] = lambda _, __: None
+    ) -> Meters:
+        """Register them, once. `tell` hears of everything that came, too."""
         return cls(
             Counter(
                 "nightbell_intake_requests",
@@ -34,8 +38,10 @@ class Meters:
                 registry=registry,
             ),
             Counter("nightbell_turned_away", "Connections over the bound", registry=registry),
+            tell,
         )
 
     def count(self, channel: ChannelId, outcome: str) -> None:
         """Something came to a channel; `outcome` is a word for what became of it."""
         self.requests.labels(channel, outcome).inc()
+        self.tell(channel, outcome)

@@ -23,16 +23,21 @@ class Duty(StrEnum):
 
 
 async def require(archive: Archive, by: str, duty: Duty, command: str) -> None:
-    """Raise NotAllowedError, and record it, unless nightbell.yaml names `by` for this."""
+    """Let `by` in, or raise NotAllowedError unless nightbell.yaml names them for this. Either is recorded."""
     rooms, administrators = archive.config.nightbell.rooms, archive.config.nightbell.administrators
     named = {
         Duty.OPERATOR: administrators.operator or rooms.operations.members,
         Duty.COMPLIANCE: administrators.compliance or rooms.operations.members,
     }
-    if by in named[duty]:
-        return
-    refused = Record(Action.REFUSED, by, objects={"command": command}, outcome=f"no_{duty.value}")
+    allowed = by in named[duty]
+    asked = (
+        Record(Action.LOGGED_IN, by, objects={"command": command}, outcome=duty.value)
+        if allowed
+        else Record(Action.REFUSED, by, objects={"command": command}, outcome=f"no_{duty.value}")
+    )
     async with archive.database.write() as connection:
-        await ledger.append(connection, [refused], datetime.now(UTC))
+        await ledger.append(connection, [asked], datetime.now(UTC))
+    if allowed:
+        return
     message = f"{by} is not among administrators.{duty.value} in nightbell.yaml; this was recorded"
     raise NotAllowedError(message)

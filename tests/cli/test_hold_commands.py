@@ -83,7 +83,9 @@ async def test_held_content_is_handed_over_encrypted_and_that_is_recorded(
     ledger = await bridge.command("ledger", "export")
     assert [json.loads(line)["action"] for line in ledger.splitlines()[:-1]] == [
         "received",
+        "logged_in",
         "hold_placed",
+        "logged_in",
         "exported",
     ]
 
