@@ -72,6 +72,7 @@ from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Entry, Purpose
 from bridge.store.progress import progress_of
+from bridge.transcription import transcriber
 from bridge.vault import Vault, parse_operator_key
 
 ROOMS_AT_ONCE = 32  # Synapse is not quicker with more requests in flight
@@ -383,6 +384,7 @@ async def _run_loops(
             now=now,
             decided=bells.deliver.ring,
             wake=bells.media.ring,
+            transcribe=transcriber(heard) if (heard := house.config.nightbell.transcription) else None,
         )
         group.create_task(run_loop("media", bells.media, partial(media.step, group), pulse.beat))
         log.info("bell_ready", bot=house.homeserver.bot, device=house.homeserver.device)

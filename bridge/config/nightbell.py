@@ -139,6 +139,14 @@ class Metrics(Section):
     port: NumberSetting | None = None
 
 
+class Transcription(Section):
+    """What turns recordings into text; needs the extra `transcription`, and a model that the operator supplies."""
+
+    model: LocalPath
+    language: Annotated[str, Field(pattern="^([a-z]{2,3})?$")] = ""
+    timeout: Duration = timedelta(minutes=5)
+
+
 class NightbellConfig(Section):
     """nightbell.yaml. Channels stay as they are written: each channel reads its own section."""
 
@@ -153,3 +161,4 @@ class NightbellConfig(Section):
     channels: Mapping[ChannelId, Mapping[str, Any]]
     logging: Logging = Logging()
     metrics: Metrics = Metrics()
+    transcription: Transcription | None = None

@@ -21,13 +21,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.engine import operations
 from bridge.engine.messages import message
 from bridge.model.attachment import Attachment
-from bridge.model.doors import Fetched, MediaRepository, MediaSource, Recording
+from bridge.model.doors import EncryptedFile, Fetched, MediaRepository, MediaSource, Recording
 from bridge.model.errors import HomeserverError, MediaError, StoreUnavailableError
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
 from bridge.policy.rendering import PageText
 from bridge.store import attachments, outbox
-from bridge.store.attachments import Unposted, Waiting
+from bridge.store.attachments import Unposted, Untranscribed, Waiting
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
@@ -37,6 +37,7 @@ FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=5)
 PATIENCE = timedelta(hours=12)  # since the event came; a source that long away has lost it
 TOLD_AT = 4  # attempts: what a moment mends is nobody's concern
+TRANSCRIPT_ATTEMPTS = 3
 LONGEST_NAME = 100
 PICTURES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
@@ -65,6 +66,7 @@ class Media:
         now: Callable[[], datetime],
         decided: Callable[[], None],
         wake: Callable[[], None],
+        transcribe: Callable[[Phi[bytes]], Awaitable[Phi[str]]] | None = None,
     ) -> None:
         self._database = database
         self._keys = keys
@@ -74,11 +76,16 @@ class Media:
         self._now = now
         self._decided = decided
         self._wake = wake
+        self._transcribe = transcribe
         self._busy: set[str] = set()
+        self._writing = False
 
     async def step(self, group: asyncio.TaskGroup) -> float | None:
         """Put what is uploaded into threads; start a task for what waits, and for what is to go from its source."""
         await self._post()
+        if self._transcribe is not None and not self._writing:
+            self._writing = True
+            group.create_task(self._write_down(self._transcribe), name="transcribe")
         free = AT_ONCE - len(self._busy)
         if free <= 0:
             return None
@@ -102,6 +109,47 @@ class Media:
         finally:
             self._busy.discard(one.id)
             self._wake()
+
+    async def _write_down(self, transcribe: Callable[[Phi[bytes]], Awaitable[Phi[str]]]) -> None:
+        """One recording at a time, and after everything else: a transcript is a help, and the recording the message."""
+        try:
+            while True:
+                async with self._database.read() as connection:
+                    one = await attachments.untranscribed(connection, self._keys, self._now())
+                if one is None:
+                    return
+                await self._write_one(one, transcribe)
+        except StoreUnavailableError as error:
+            log.warning("transcript_waits_for_the_store", reason=str(error))
+        except Exception as error:
+            log.exception("transcription_failed", error=type(error).__name__)
+        finally:
+            self._writing = False
+
+    async def _write_one(
+        self, one: Untranscribed, transcribe: Callable[[Phi[bytes]], Awaitable[Phi[str]]]
+    ) -> None:
+        opening = Phi(json.dumps(json.loads(one.content.reveal())["file"]).encode())
+        try:
+            recording = await asyncio.to_thread(
+                self._repository.decrypt_file, EncryptedFile(one.file, opening)
+            )
+            text = await transcribe(recording)
+        except MediaError as error:
+            log.warning("transcript_failed", attachment=one.id, reason=str(error))
+            async with self._database.write() as connection:
+                if error.retry and one.attempts + 1 < TRANSCRIPT_ATTEMPTS:
+                    await attachments.postpone_transcript(connection, one, self._now() + LONGEST_PAUSE)
+                    return
+                await attachments.end_transcript(connection, one, "failed")
+                said = f"⚠️ {one.channel}: a recording was not transcribed ({error}); it is in its room"
+                await operations.tell(connection, self._keys, said, self._now())
+        else:
+            async with self._database.write() as connection:
+                if await attachments.end_transcript(connection, one, "done"):
+                    words = text.reveal() or "nothing understood"
+                    await self._note(connection, one, f"Unverified transcript, made by a machine: {words}")
+        self._decided()
 
     async def _bring(self, one: Waiting) -> None:
         try:
@@ -141,7 +189,14 @@ class Media:
         remove = source is not None and source.remove is not None
         async with self._database.write() as connection:
             sealed = Phi(json.dumps(content, ensure_ascii=False).encode())
-            await attachments.keep_file(connection, one, sealed, file.ciphertext, remove=remove)
+            await attachments.keep_file(
+                connection,
+                one,
+                sealed,
+                file.ciphertext,
+                remove=remove,
+                transcribe=recording is not None and self._transcribe is not None,
+            )
             if trouble is not None:
                 said = f"A recording can't be made playable ({trouble}); it stands here as it came."
                 await self._note(connection, one, said)
@@ -233,7 +288,7 @@ class Media:
         pause = min(FIRST_PAUSE * 2 ** min(one.attempts, 10), LONGEST_PAUSE)
         await attachments.postpone(connection, one, self._now() + pause, reason)
 
-    async def _note(self, connection: AsyncConnection, one: Waiting, text: str) -> None:
+    async def _note(self, connection: AsyncConnection, one: Waiting | Untranscribed, text: str) -> None:
         said = message(PageText(Phi(text), Phi(escape(text)), (), notice=True))
         drafts = [
             Draft(

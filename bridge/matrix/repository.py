@@ -6,7 +6,7 @@ import json
 from urllib.parse import quote
 
 from mautrix.api import Method
-from mautrix.crypto.attachments import encrypt_attachment
+from mautrix.crypto.attachments import decrypt_attachment, encrypt_attachment
 
 from bridge.matrix.homeserver import Homeserver, errors_of
 from bridge.model.doors import EncryptedFile
@@ -29,6 +29,15 @@ class MatrixRepository:
         ciphertext, opening = encrypt_attachment(content.reveal())
         document = {name: value for name, value in opening.serialize().items() if name != "url"}
         return EncryptedFile(ciphertext, Phi(json.dumps(document).encode()))
+
+    def decrypt_file(self, file: EncryptedFile) -> Phi[bytes]:
+        """Check the hash, and decrypt."""
+        opening = json.loads(file.opening.reveal())
+        return Phi(
+            decrypt_attachment(
+                file.ciphertext, opening["key"]["k"], opening["hashes"]["sha256"], opening["iv"]
+            )
+        )
 
     async def reserve_file(self) -> str:
         """Make an address (Matrix spec, `POST /_matrix/media/v1/create`)."""

@@ -89,6 +89,9 @@ class MediaRepository(Protocol):
     def encrypt_file(self, content: Phi[bytes]) -> EncryptedFile:
         """Encrypt a file under a fresh key. It may take long: not for the loop."""
 
+    def decrypt_file(self, file: EncryptedFile) -> Phi[bytes]:
+        """What `encrypt_file` encrypted."""
+
     async def reserve_file(self) -> str:
         """A new address, mxc://..., under which nothing is uploaded yet."""
 

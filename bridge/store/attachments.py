@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, Select, and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import Row, Select, and_, bindparam, case, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.attachment import Attachment
@@ -64,6 +64,19 @@ class Unposted:
     def transaction(self) -> str:
         """The same each time, so that it is sent once."""
         return f"{self.place.message}-{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Untranscribed:
+    """A recording that is to be written down. `content` is what the rooms were told of it, its key among it."""
+
+    id: str
+    intake: IntakeId
+    channel: ChannelId
+    key: Key
+    content: Phi[bytes]
+    file: bytes
+    attempts: int
 
 
 async def put(
@@ -133,7 +146,13 @@ async def waiting(
 
 
 async def keep_file(
-    connection: AsyncConnection, one: Waiting, content: Phi[bytes], file: bytes, *, remove: bool
+    connection: AsyncConnection,
+    one: Waiting,
+    content: Phi[bytes],
+    file: bytes,
+    *,
+    remove: bool,
+    transcribe: bool = False,
 ) -> None:
     """Keep the ciphertext that will be uploaded, what a room will be told of it, and where it can be deleted."""
     fetched = one.attachment is not None and one.attachment.place is not None
@@ -141,6 +160,7 @@ async def keep_file(
         "state": "encrypted",
         "sealed_message": one.key.seal(content, f"message of {one.id}"),
         "file": file,
+        "transcript": "todo" if transcribe else None,
         "at_source": "todo" if remove and fetched else None,
         "attempts": 0,
     }
@@ -160,8 +180,10 @@ async def keep_address(connection: AsyncConnection, one: Waiting, mxc: str | Non
 
 
 async def mark_uploaded(connection: AsyncConnection, one: Waiting) -> None:
-    """The homeserver has it."""
-    await _change(connection, one.id, "encrypted", {"state": "uploaded", "file": None, "error": None})
+    """The homeserver has it. The ciphertext stays here only if it is yet to be written down."""
+    file = case((attachment.c.transcript == "todo", attachment.c.file), else_=None)
+    values = {"state": "uploaded", "file": file, "error": None, "attempts": 0}
+    await _change(connection, one.id, "encrypted", values)
 
 
 async def postpone(connection: AsyncConnection, one: Waiting, until: datetime, error: str) -> None:
@@ -253,6 +275,40 @@ async def to_remove(connection: AsyncConnection, keys: KeyRing, now: datetime, l
     return found
 
 
+async def untranscribed(connection: AsyncConnection, keys: KeyRing, now: datetime) -> Untranscribed | None:
+    """The next recording that is uploaded and to be written down."""
+    query = (
+        _with_keys()
+        .where(
+            attachment.c.transcript == "todo",
+            attachment.c.state == "uploaded",
+            attachment.c.not_before <= now,
+        )
+        .order_by(attachment.c.not_before)
+        .limit(1)
+    )
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        return None
+    key = _key(row, keys)
+    content = key.open(row.sealed_message, f"message of {row.id}")
+    return Untranscribed(
+        row.id, IntakeId(row.intake), ChannelId(row.channel), key, content, row.file, row.attempts
+    )
+
+
+async def postpone_transcript(connection: AsyncConnection, one: Untranscribed, until: datetime) -> None:
+    """Try again later."""
+    values = {"attempts": attachment.c.attempts + 1, "not_before": until}
+    await connection.execute(update(attachment).where(attachment.c.id == one.id).values(values))
+
+
+async def end_transcript(connection: AsyncConnection, one: Untranscribed, outcome: str) -> bool:
+    """It is `done`, or `failed` for good. False if it was destroyed in the meantime."""
+    statement = update(attachment).where(attachment.c.id == one.id, attachment.c.state == "uploaded")
+    return bool((await connection.execute(statement.values(transcript=outcome, file=None))).rowcount)
+
+
 async def mark_removed(connection: AsyncConnection, one: Waiting) -> None:
     """Its source has it no more."""
     values = {"at_source": "gone", "sealed": None, "error": None}
@@ -283,9 +339,10 @@ async def destroy(connection: AsyncConnection, of: Mapping[str, str]) -> None:
     rows = [{"event": name, "for": of[name]} for name in (await connection.execute(query)).scalars()]
     if not rows:
         return
-    values = {"state": "destroyed", "sealed": None, "sealed_message": None, "file": None, "at_source": None}
+    gone = dict.fromkeys(["sealed", "sealed_message", "file", "at_source", "transcript"])
     statement = update(attachment).where(attachment.c.intake == bindparam("event"))
-    await connection.execute(statement.values(**values, destruction=bindparam("for")), rows)
+    statement = statement.values(state="destroyed", **gone, destruction=bindparam("for"))
+    await connection.execute(statement, rows)
 
 
 async def files_of(connection: AsyncConnection, destructions: Sequence[str]) -> dict[str, list[str]]:

@@ -191,6 +191,7 @@ attachment = Table(
     Column("file", LargeBinary),  # ciphertext, until it is uploaded
     Column("mxc", Text),
     Column("state", Text, nullable=False),
+    Column("transcript", Text),  # "todo" until it is written down; then "done", or "failed"
     Column("at_source", Text),  # "todo" if it is to be deleted there, once it is in the rooms; then "gone"
     Column("attempts", Integer, nullable=False),
     Column("not_before", Instant, nullable=False),
@@ -204,6 +205,8 @@ Index("ix_attachment_todo", attachment.c.not_before, sqlite_where=_unready, post
 _shown = attachment.c.state == "uploaded"
 Index("ix_attachment_uploaded", attachment.c.id, sqlite_where=_shown, postgresql_where=_shown)
 _to_delete = attachment.c.at_source == "todo"
+_unheard = attachment.c.transcript == "todo"
+Index("ix_attachment_transcript", attachment.c.id, sqlite_where=_unheard, postgresql_where=_unheard)
 Index("ix_attachment_at_source", attachment.c.id, sqlite_where=_to_delete, postgresql_where=_to_delete)
 
 # --- pages and their clocks ---

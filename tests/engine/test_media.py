@@ -43,6 +43,7 @@ class World:
     removing: list[MediaError] = field(default_factory=list)
     uploads: list[tuple[str, bytes]] = field(default_factory=list)
     removed: int = 0
+    heard: list[str | MediaError] | None = None  # what transcription makes of it; None where there is none
     milliseconds: int = 5000
 
     @property
@@ -65,6 +66,18 @@ class World:
     def encrypt_file(self, content: Phi[bytes]) -> EncryptedFile:
         return EncryptedFile(content.reveal()[::-1], Phi(b'{"key": "k"}'))
 
+    def decrypt_file(self, file: EncryptedFile) -> Phi[bytes]:
+        assert file.opening == Phi(b'{"key": "k"}')
+        return Phi(file.ciphertext[::-1])
+
+    async def transcribe(self, recording: Phi[bytes]) -> Phi[str]:
+        assert recording == Phi(b"Ogg of RIFF")
+        assert self.heard is not None
+        said = self.heard.pop(0)
+        if isinstance(said, MediaError):
+            raise said
+        return Phi(said)
+
     async def reserve_file(self) -> str:
         return f"mxc://nightbell.test/{len(self.uploads)}"
 
@@ -86,6 +99,7 @@ class World:
             now=lambda: self.now,
             decided=lambda: None,
             wake=lambda: None,
+            transcribe=None if self.heard is None else self.transcribe,
         )
         for _ in range(times):
             async with asyncio.TaskGroup() as group:
@@ -209,3 +223,30 @@ async def test_what_its_source_does_not_delete_is_told_of_once_and_tried_again(w
     [told] = await world.said(OPERATIONS)
     assert "can't be deleted at its source" in str(told["body"])
     assert (world.removed, (await world.state())[1]) == (1, "gone")
+
+
+async def test_what_was_said_follows_the_recording_and_is_called_unverified(world: World) -> None:
+    world.heard = ["Please call back room twelve"]
+    await world.work(4)
+    audio, note = await world.said()
+    assert audio["purpose"] == Purpose.MEDIA
+    assert note["body"] == "Unverified transcript, made by a machine: Please call back room twelve"
+    await world.work(2)
+    assert await world.said() == []
+
+
+async def test_a_transcription_that_fails_delays_and_costs_nothing(world: World) -> None:
+    world.heard = [MediaError("transcription took too long", retry=True)] * 3
+    await world.work(3)
+    assert [said["purpose"] for said in await world.said()] == [Purpose.MEDIA]
+    await world.work(4)
+    assert await world.said() == []
+    [told] = await world.said(OPERATIONS)
+    assert "was not transcribed (transcription took too long)" in str(told["body"])
+    assert world.heard == []
+
+
+async def test_one_that_succeeds_later_is_said_later(world: World) -> None:
+    world.heard = [MediaError("transcription took too long", retry=True), "Room twelve"]
+    await world.work(5)
+    assert [said["purpose"] for said in await world.said()] == [Purpose.MEDIA, Purpose.NOTE]

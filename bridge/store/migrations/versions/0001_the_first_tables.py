@@ -358,6 +358,7 @@ def upgrade() -> None:
         sa.Column("file", sa.LargeBinary(), nullable=True),
         sa.Column("mxc", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("transcript", sa.Text(), nullable=True),
         sa.Column("at_source", sa.Text(), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("not_before", sa.BigInteger(), nullable=False),
@@ -389,6 +390,13 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("state IN ('todo', 'encrypted')"),
             postgresql_where=sa.text("state IN ('todo', 'encrypted')"),
+        )
+        batch_op.create_index(
+            "ix_attachment_transcript",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("transcript = 'todo'"),
+            postgresql_where=sa.text("transcript = 'todo'"),
         )
         batch_op.create_index(
             "ix_attachment_uploaded",
