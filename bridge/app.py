@@ -42,6 +42,7 @@ from bridge.engine.receipts import Receipts
 from bridge.engine.refusals import Refusals
 from bridge.engine.reload import Reload
 from bridge.engine.replies import Replies
+from bridge.engine.reports import Reports
 from bridge.engine.retain import Retention
 from bridge.engine.rulebook import Clock, CurrentRulebook, LiveRulebook, Rulebook
 from bridge.engine.shifts import Shifts
@@ -64,14 +65,13 @@ from bridge.matrix.sync import Sync
 from bridge.model.doors import OPERATIONS, Destination
 from bridge.model.errors import HomeserverError, StoreUnavailableError
 from bridge.model.ids import ChannelId, IntakeId, PersonId, UserId
-from bridge.model.progress import Progress
+from bridge.model.report import Standing
 from bridge.policy.schedule import room_members
-from bridge.store import attachments, leavers, ledger, outbox
+from bridge.store import attachments, leavers, ledger, outbox, reports
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Entry, Purpose
-from bridge.store.progress import progress_of
 from bridge.transcription import transcriber
 from bridge.vault import Vault, parse_operator_key
 
@@ -222,7 +222,8 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
             inbox,
             now,
             nightbell.listen.public_url.rstrip("/"),
-            progress=partial(_progress, house),
+            standing=partial(_standing, house),
+            drop=partial(_drop, house, now),
             reply=Replies(house.database, house.keys, inbox, live, now=now, beat=pulse.beat),
             tell=gate.tell,
             count=meters.count,
@@ -273,6 +274,7 @@ class Bells:
     reload: Wake
     retain: Wake
     media: Wake
+    report: Wake
 
     def __init__(self) -> None:
         for name in self.__slots__:
@@ -299,15 +301,14 @@ async def _run_loops(
     async with database.read() as connection:
         await situation.load(connection)
         situation.leavers = await leavers.all_of_them(connection)
-    started = Record(Action.STARTED, objects={"version": __version__, "config": house.config.hash})
-    async with database.write() as connection:
-        await ledger.append(connection, [started], now())
+    await _note_start(house, now())
     await adopt(Adoption(database, keys, inbox, live().config, situation), now())
 
     def decided() -> None:
         bells.deliver.ring()
         bells.escalate.ring()
         bells.media.ring()
+        bells.report.ring()
 
     dispatch = Dispatch(database, keys, inbox, live, situation, now=now, wake=decided)
     escalation = Escalation(database, keys, inbox, live, situation, now=now, wake=bells.deliver.ring)
@@ -324,6 +325,7 @@ async def _run_loops(
             registry=registry,
             now=now,
             wake=bells.deliver.ring,
+            answered=bells.report,
         )
         group.create_task(run_loop("dispatch", bells.dispatch, dispatch.step, pulse.beat))
         group.create_task(run_loop("escalate", bells.escalate, escalation.step, pulse.beat))
@@ -390,6 +392,12 @@ async def _run_loops(
         log.info("bell_ready", bot=house.homeserver.bot, device=house.homeserver.device)
 
 
+async def _note_start(house: House, now: datetime) -> None:
+    started = Record(Action.STARTED, objects={"version": __version__, "config": house.config.hash})
+    async with house.database.write() as connection:
+        await ledger.append(connection, [started], now)
+
+
 def _take_events(
     group: asyncio.TaskGroup,
     house: House,
@@ -402,8 +410,9 @@ def _take_events(
     registry: CollectorRegistry,
     now: Clock,
     wake: Callable[[], None],
+    answered: Wake,
 ) -> None:
-    """Start what listens or connects, and what asks the sources whether anything was missed."""
+    """Start what listens or connects, and what asks the sources what was missed, and tells them what came of it."""
     place = house.config.nightbell.metrics
     if place.port is not None:
         show = partial(_show_metrics, registry, place.host, place.port, gate)
@@ -418,6 +427,9 @@ def _take_events(
                 house.database, house.keys, inbox, channel.id, channel.recount, live, pulse, meters, now, wake
             )
             group.create_task(run_loop(f"reconcile {channel.id}", Wake(), loop.step, pulse.beat))
+    reporters = {channel.id: channel.report for channel in channels if channel.report is not None}
+    reporting = Reports(house.database, house.keys, reporters, now=now, tell=gate.tell)
+    group.create_task(run_loop("report", answered, reporting.step, pulse.beat))
 
 
 def _keep_ledger(
@@ -531,9 +543,14 @@ async def _readers_changed(delivery: Delivery, bells: Bells) -> None:
     await delivery.hasten()
 
 
-async def _progress(house: House, intake: IntakeId) -> Progress | None:
+async def _standing(house: House, channel: ChannelId, intake: IntakeId) -> Standing | None:
     async with house.database.read() as connection:
-        return await progress_of(connection, intake)
+        return await reports.standing_of(connection, house.keys, channel, intake)
+
+
+async def _drop(house: House, now: Clock, channel: ChannelId, intake: IntakeId) -> None:
+    async with house.database.write() as connection:
+        await reports.drop(connection, channel, intake, now())
 
 
 @dataclass(frozen=True, slots=True)

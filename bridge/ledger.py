@@ -46,6 +46,8 @@ class Action(StrEnum):
     CLIMBED = "climbed"
     ACCEPTED = "accepted"
     DECLINED = "declined"
+    ANSWERED = "answered"  # a clinician told the source something
+    REPORTED = "reported"  # the source was told, or could not be
     FORWARDED = "forwarded"
     NUMBER_SHOWN = "number_shown"
     SNOOZED = "snoozed"

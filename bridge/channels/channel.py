@@ -21,7 +21,7 @@ from bridge.model.doors import Inbox, MediaSource
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
-from bridge.model.progress import Progress
+from bridge.model.report import Reporter, Standing
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +82,8 @@ class Channel:
     `serve` is for a channel that is no HTTP: it listens, or connects, until it is cancelled. It raises `OSError` if
     its address can't be listened on, which is told and tried again. `media` is for a channel whose
     events name recordings or pictures that are to be fetched. `recount` is for a source that can be
-    asked: what the inbox lacks of its answer is taken (see `bridge.engine.reconcile`).
+    asked: what the inbox lacks of its answer is taken (see `bridge.engine.reconcile`). `report` is for a source
+    that can be told what becomes of its events (see `bridge.engine.reports`).
     """
 
     id: ChannelId
@@ -91,6 +92,7 @@ class Channel:
     serve: Callable[[], Coroutine[None, None, None]] | None = None
     media: MediaSource | None = None
     recount: Recount | None = None
+    report: Reporter | None = None
 
 
 async def _only_logged(channel: ChannelId, trouble: str | None) -> None:
@@ -101,7 +103,11 @@ async def _silent(_event: IntakeEvent, _intake: IntakeId) -> str | None:
     return None
 
 
-async def _unknown(_: IntakeId) -> Progress | None:
+async def _unknown(_channel: ChannelId, _intake: IntakeId) -> Standing | None:
+    return None
+
+
+async def _no_drop(_channel: ChannelId, _intake: IntakeId) -> None:
     return None
 
 
@@ -113,15 +119,17 @@ class Surroundings:
     the bridge's one clock, in UTC. `tell` is for a channel that itself listens or connects: it is told when
     that begins or ceases to be in trouble, in words without PHI, and None when it is well. `count` is for one that
     is no HTTP: it is told a word for what became of each thing that came, and so is `tap`, of what came (`<`) and was
-    said (`>`), for an operator who asked to see it. `progress` says how far an event has come,
-    and None of one that is not known. `reply` gives what the sender of a text that was
+    said (`>`), for an operator who asked to see it. `standing` says how far an event of the channel has come and what
+    was answered to it, None if there is no such event; `drop` ends that, for a source that wants to hear no more of
+    one. `reply` gives what the sender of a text that was
     accepted is to be told; a channel that asks it says so by `ChannelType.replies`.
     """
 
     inbox: Inbox
     now: Callable[[], datetime]
     public_url: str
-    progress: Callable[[IntakeId], Awaitable[Progress | None]] = _unknown
+    standing: Callable[[ChannelId, IntakeId], Awaitable[Standing | None]] = _unknown
+    drop: Callable[[ChannelId, IntakeId], Awaitable[None]] = _no_drop
     reply: Callable[[IntakeEvent, IntakeId], Awaitable[str | None]] = _silent
     tell: Callable[[ChannelId, str | None], Awaitable[None]] = _only_logged
     count: Callable[[ChannelId, str], None] = lambda _, __: None

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Self
 from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape, quoteattr
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bridge.channels.channel import (
     Answer,
@@ -26,13 +27,16 @@ from bridge.channels.channel import (
     intake_path,
 )
 from bridge.channels.settings import Secrets, is_one_of
+from bridge.channels.wctp_report import client_messages, pusher, wctp_operation
 from bridge.channels.xml import local_name, named, read_xml
-from bridge.config.values import Section
+from bridge.config.values import Section, Setting
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
+from bridge.model.report import ANSWERABLE, CHOICES, REPLIES
+from bridge.model.tap import CHOICE_TAPS
 
 PRIORITIES = {"HIGH": Priority.URGENT, "LOW": Priority.ROUTINE}
 NOTIFICATIONS = ("notifyWhenQueued", "notifyWhenDelivered", "notifyWhenRead")
@@ -45,12 +49,28 @@ class WctpSettings(Section):
         min_length=1,
         description="Who may page: each senderID with its securityCode, or several while it is being rotated.",
     )
+    push: Mapping[str, Setting] = Field(
+        default={},
+        description="Where a senderID is told what it asked to hear of its pages, and what was answered to them.",
+    )
+
+    @model_validator(mode="after")
+    def _push_to_whom(self) -> Self:
+        for sender, url in self.push.items():
+            if sender not in self.senders:
+                message = f'push names "{sender}", who is not among the senders'
+                raise ValueError(message)
+            if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
+                message = f"push to {sender} must be an address, such as https://desk.example/wctp"
+                raise ValueError(message)
+        return self
 
 
 def build(channel: ChannelId, settings: WctpSettings, around: Surroundings) -> Channel:
     """A channel that takes WCTP. Raises `SecretUnreadableError`."""
     path = intake_path(channel)
-    return Channel(channel, WCTP.name, (Route("POST", path, _handler(channel, settings, around)),))
+    route = Route("POST", path, _handler(channel, settings, around))
+    return Channel(channel, WCTP.name, (route,), report=pusher(settings.push) if settings.push else None)
 
 
 def sample(settings: WctpSettings, probe: Probe) -> Request:
@@ -65,7 +85,7 @@ def sample(settings: WctpSettings, probe: Probe) -> Request:
         f"<wctp-Payload><wctp-Alphanumeric>{escape(probe.text)}</wctp-Alphanumeric></wctp-Payload>"
         "</wctp-SubmitRequest>"
     )
-    return probe.request(_operation(submitted, "wctp-dtd-v1r3"), {"Content-Type": "text/xml"})
+    return probe.request(wctp_operation(submitted, "wctp-dtd-v1r3"), {"Content-Type": "text/xml"})
 
 
 WCTP = ChannelType("wctp", WctpSettings, build, sample)
@@ -85,7 +105,7 @@ def _handler(channel: ChannelId, settings: WctpSettings, around: Surroundings) -
             refused = _refused(senders, _first(operation, "wctp-Originator"), version)
             return refused or await _submitted(around, channel, request, operation, version)
         if name == "wctp-ClientQuery":
-            return await _status(around, operation, version)
+            return await _status(around, channel, operation, version)
         if name == "wctp-VersionQuery":
             return Answer("answered", 200, _version_response(around.now()), "text/xml")
         return _failure(300, "Operation not supported", version)
@@ -109,7 +129,7 @@ _HEADERS = {"wctp-SubmitRequest": "wctp-SubmitHeader", "wctp-MessageReply": "wct
 async def _submitted(
     around: Surroundings, channel: ChannelId, request: Request, operation: Element, version: str
 ) -> Answer:
-    event = _event(channel, operation)
+    event = _event(channel, operation, version)
     try:
         if event is None:
             await around.inbox.keep_unreadable(channel, request.body, "a WCTP message lacks what it needs")
@@ -125,7 +145,7 @@ async def _submitted(
     return Answer(outcome, 200, _document("wctp-Confirmation", success, version), "text/xml")
 
 
-def _event(channel: ChannelId, operation: Element) -> IntakeEvent | None:
+def _event(channel: ChannelId, operation: Element, version: str) -> IntakeEvent | None:
     """The page that an operation asks for, or None if it lacks what a page needs.
 
     Real clients put the header's elements in any order, so that each is looked for wherever it stands.
@@ -138,6 +158,7 @@ def _event(channel: ChannelId, operation: Element) -> IntakeEvent | None:
     if not message or not recipient or payload is None:
         return None
     header = _first(operation, _HEADERS[local_name(operation)])
+    choices = _choices(payload)
     wanted = [name for name in NOTIFICATIONS if control.get(name, "").lower() == "true"]
     said = {
         "sender": sender,
@@ -145,8 +166,11 @@ def _event(channel: ChannelId, operation: Element) -> IntakeEvent | None:
         "in_reply_to": header.get("responseToMessageID"),
         "transaction_id": control.get("transactionID"),
         "responses_to": control.get("sendResponsesToID"),
+        "version": version,
         "notify_when": " ".join(name.removeprefix("notifyWhen").lower() for name in wanted),
-        "choices": "\n".join(_choices(payload)),
+        ANSWERABLE: _answerable(control, choices),
+        CHOICES: "\n".join(shown for shown, _ in choices),
+        REPLIES: "\n".join(told for _, told in choices),
         "data": _text(payload, "wctp-TransparentData"),
     }
     return IntakeEvent(
@@ -163,17 +187,29 @@ def _event(channel: ChannelId, operation: Element) -> IntakeEvent | None:
 
 def _body(payload: Element) -> str:
     text = _text(payload, "wctp-Alphanumeric") or _text(payload, "wctp-MessageText")
-    return "\n".join([text, *(f"• {choice}" for choice in _choices(payload))])
+    marks = [*CHOICE_TAPS, *(f"{number} ·" for number in range(len(CHOICE_TAPS) + 1, 100))]
+    offered = [f"{mark} {shown}" for mark, (shown, _) in zip(marks, _choices(payload), strict=False)]
+    return "\n".join([text, *offered])
 
 
-def _choices(payload: Element) -> list[str]:
-    """What a message offers as answers: of a pair, the one that is shown."""
-    return [
-        choice
-        for name in ("wctp-Choice", "wctp-SendChoice")
-        for each in named(payload, name)
-        if (choice := _said(each))
-    ]
+def _choices(payload: Element) -> list[tuple[str, str]]:
+    """What a message offers as answers: each as it is shown, and as its sender is told it."""
+    found = []
+    for each in payload.iter():
+        shown = " ".join(_said(each).split())
+        if local_name(each) == "wctp-Choice":
+            found.append((shown, shown))
+        elif local_name(each) == "wctp-ChoicePair":
+            names = ("wctp-SendChoice", "wctp-ReplyChoice")
+            shown, told = (" ".join(_text(each, name).split()) for name in names)
+            found.append((shown, told or shown))
+    return [pair for pair in found if pair[0]][:99]
+
+
+def _answerable(control: Element, choices: Sequence[object]) -> str:
+    if choices:
+        return "choice"
+    return "" if control.get("allowResponse", "").lower() == "false" else "text"
 
 
 def _text(payload: Element, name: str) -> str:
@@ -198,22 +234,20 @@ def _moment(written: str) -> datetime | None:
         return None
 
 
-async def _status(around: Surroundings, query: Element, version: str) -> Answer:
-    """How far a message has come. Its tracking number is the id in its confirmation, which nobody can guess."""
-    progress = await around.progress(IntakeId(query.get("trackingNumber", "")))
-    if progress is None:
-        return Answer(
-            "answered", 200, _document("wctp-ClientQueryResponse", "<wctp-NoMessages/>", version), "text/xml"
-        )
-    sender, recipient = (quoteattr(query.get(name, "")) for name in ("senderID", "recipientID"))
-    # A status comes from whom the message went to.
-    message = (
-        "<wctp-ClientMessage><wctp-ClientStatusInfo><wctp-ClientResponseHeader>"
-        f"<wctp-Originator senderID={recipient}/><wctp-Recipient recipientID={sender}/>"
-        f'</wctp-ClientResponseHeader><wctp-Notification type="{progress.upper()}"/>'
-        "</wctp-ClientStatusInfo></wctp-ClientMessage>"
-    )
-    return Answer("answered", 200, _document("wctp-ClientQueryResponse", message, version), "text/xml")
+async def _status(around: Surroundings, channel: ChannelId, query: Element, version: str) -> Answer:
+    """How far a message has come, and what was answered.
+
+    Its tracking number is the id in its confirmation, which nobody can guess.
+    """
+    try:
+        standing = await around.standing(channel, IntakeId(query.get("trackingNumber", "")))
+    except StoreUnavailableError:
+        return _failure(600, "Try again later", version, outcome="store_unavailable")
+    told = "<wctp-NoMessages/>"
+    if standing is not None:
+        sender, recipient = (query.get(name, "") for name in ("senderID", "recipientID"))
+        told = client_messages(standing, sender, recipient, version)
+    return Answer("answered", 200, _document("wctp-ClientQueryResponse", told, version), "text/xml")
 
 
 def _version_response(now: datetime) -> str:
@@ -221,7 +255,7 @@ def _version_response(now: datetime) -> str:
         f'<wctp-DTDSupport dtdName="wctp-dtd-v1r{minor}" supportType="Supported"/>' for minor in range(1, 4)
     )
     said = f'<wctp-VersionResponse responder="nightbell" dateTimeOfRsp="{now:%Y-%m-%dT%H:%M:%S}">'
-    return _operation(f"{said}{supported}</wctp-VersionResponse>", "wctp-dtd-v1r3")
+    return wctp_operation(f"{said}{supported}</wctp-VersionResponse>", "wctp-dtd-v1r3")
 
 
 def _version(root: Element) -> str:
@@ -239,11 +273,4 @@ def _failure(code: int, text: str, version: str = "wctp-dtd-v1r3", *, outcome: s
 
 
 def _document(answer: str, content: str, version: str) -> str:
-    return _operation(f"<{answer}>{content}</{answer}>", version)
-
-
-def _operation(content: str, version: str) -> str:
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<wctp-Operation wctpVersion="{version}">{content}</wctp-Operation>\n'
-    )
+    return wctp_operation(f"<{answer}>{content}</{answer}>", version)

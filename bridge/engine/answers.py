@@ -19,6 +19,7 @@ from bridge.model.errors import NightbellError, UnreadableError
 from bridge.model.ids import RetentionClassId, UserId
 from bridge.model.page import Page
 from bridge.model.phi import Phi
+from bridge.policy.answering import chosen
 from bridge.policy.commands import Command, NotUnderstood, Verb, parse, parse_reaction
 from bridge.policy.ladder import Reachable, everybody
 from bridge.policy.rendering import PageText
@@ -144,6 +145,9 @@ class Answers:
             asked = parse(said.text, addressed=page is not None)
         if asked is None:
             return
+        if isinstance(asked, NotUnderstood) and page is not None and said.text is not None:
+            event, _ = await self._inbox.event_of(connection, page.latest or page.intake)
+            asked = chosen(event, said.text) or asked
         answer: str | None
         if isinstance(asked, NotUnderstood):
             answer = asked.answer

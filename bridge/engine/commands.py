@@ -20,19 +20,21 @@ from bridge.model.ids import PersonId, RoleId
 from bridge.model.page import Page
 from bridge.model.phi import reveal_optional
 from bridge.model.priority import Priority
+from bridge.policy.answering import answer_to
 from bridge.policy.commands import HELP, Command, NotUnderstood, Verb
 from bridge.policy.ladder import Reachable
 from bridge.policy.rendering import clock, duration, number, render_move, status_line
 from bridge.policy.requests import Target, find_target, give, refusal, roles_of, snooze_for, take
 from bridge.policy.schedule import Change, on_call, on_leave
 from bridge.policy.summaries import on_call_line
-from bridge.store import ledger, outbox, pages, shifts
+from bridge.store import ledger, outbox, pages, reports, shifts
 from bridge.store.inbox import IntakeStore
 from bridge.store.outbox import Draft, Purpose
 
 WHICH = "Several pages are waiting. Tap ✅ under yours, or reply to it."
 NOTHING = "No page is waiting here."
 NO_ROLE = "Write that in the room of the role."
+STILL_WAITING = "The sender is told. The page still waits for somebody to accept it: tap ✅."
 UNKNOWN_NUMBER = "The caller's number is not known."
 
 log = structlog.get_logger(__name__)
@@ -162,6 +164,19 @@ def _receivers(asked: Asked, target: Target, role: RoleId) -> tuple[RoleId, tupl
     return (home, (person,)) if home is not None else (role, ())
 
 
+async def _answer(asked: Asked, _role: RoleId) -> str | None:
+    page = _page(asked)
+    about = page.latest or page.intake
+    event, key = await asked.inbox.event_of(asked.connection, about)
+    answered = answer_to(event, asked.command.argument, asked.now)
+    if isinstance(answered, NotUnderstood):
+        return answered.answer
+    await reports.note_answer(asked.connection, about, event.channel, answered, key)
+    await pages.mark_read(asked.connection, page.id)
+    await asked.show(page, f"{asked.name} answered: {answered.text.reveal()}")
+    return STILL_WAITING if page.state.waiting else None
+
+
 async def _call_back(asked: Asked, _role: RoleId) -> str | None:
     page = _page(asked)
     event, _ = await asked.inbox.event_of(asked.connection, page.latest or page.intake)
@@ -231,6 +246,7 @@ VERBS: dict[Verb, Callable[[Asked, RoleId], Awaitable[str | None]]] = {
     Verb.ACCEPT: _accept,
     Verb.DECLINE: _decline,
     Verb.FORWARD: _forward,
+    Verb.ANSWER: _answer,
     Verb.CALL_BACK: _call_back,
     Verb.CLOSE: _close,
     Verb.ONCALL: _oncall,
@@ -243,10 +259,13 @@ RECORDED = {
     Verb.ACCEPT: Action.ACCEPTED,
     Verb.DECLINE: Action.DECLINED,
     Verb.FORWARD: Action.FORWARDED,
+    Verb.ANSWER: Action.ANSWERED,
     Verb.CALL_BACK: Action.NUMBER_SHOWN,
     Verb.CLOSE: Action.CLOSED,
     Verb.SNOOZE: Action.SNOOZED,
     Verb.TAKE: Action.SHIFT_CHANGED,
     Verb.GIVE: Action.SHIFT_CHANGED,
 }
-ABOUT_A_PAGE = frozenset({Verb.ACCEPT, Verb.DECLINE, Verb.FORWARD, Verb.CALL_BACK, Verb.CLOSE, Verb.SNOOZE})
+ABOUT_A_PAGE = frozenset(
+    {Verb.ACCEPT, Verb.ANSWER, Verb.DECLINE, Verb.FORWARD, Verb.CALL_BACK, Verb.CLOSE, Verb.SNOOZE}
+)

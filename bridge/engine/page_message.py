@@ -19,7 +19,8 @@ from bridge.model.event import IntakeEvent
 from bridge.model.ids import PageId
 from bridge.model.page import Page, PageState
 from bridge.model.phi import Phi
-from bridge.model.tap import Tap
+from bridge.model.report import choices_of
+from bridge.model.tap import CHOICE_TAPS, Tap
 from bridge.policy.commands import SEEDED
 from bridge.policy.rendering import PageText, clock, render
 from bridge.store import outbox, pages
@@ -40,7 +41,8 @@ def post(
         urgency=page.priority.rank,
         page=page.id,
     )
-    return [main, *_taps(SEEDED[PageState.OPEN], page, key, main.destination, main.transaction)]
+    taps = (*SEEDED[PageState.OPEN], *CHOICE_TAPS[: len(choices_of(event))])
+    return [main, *_taps(taps, page, key, main.destination, main.transaction)]
 
 
 async def show(

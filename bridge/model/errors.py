@@ -59,5 +59,13 @@ class AnchorError(NightbellError):
     """A signature of the ledger could not be kept elsewhere, or what was kept is not what it should be."""
 
 
+class ReportError(NightbellError):
+    """A source could not be told what became of its event. `retry` says whether trying again can help."""
+
+    def __init__(self, message: str, *, retry: bool) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
 class SourceError(NightbellError):
     """A source could not be asked what has happened. It is asked again, from where it was last heard out."""

@@ -25,6 +25,7 @@ class Verb(StrEnum):
     TAKE = "take"
     GIVE = "give"
     SNOOZE = "snooze"
+    ANSWER = "answer"
     HELP = "help"
 
 
@@ -59,9 +60,13 @@ _WORDS: dict[str, Verb] = {
     "closed": Verb.CLOSE,
     "on call": Verb.ONCALL,
     "who": Verb.ONCALL,
+    "reply": Verb.ANSWER,
 }
 # With more words after them these are talk, even under a page: "call me when you are up", "who is this".
 _ONLY_ALONE = frozenset({"call", "who", "help"})
+# Without more words these are talk, unless they are said to the bridge.
+_NOT_ALONE = frozenset({"answer", "reply"})
+_KEYCAP = "\u20e3"
 _REACTIONS = {
     "✅": Verb.ACCEPT,
     "👍": Verb.ACCEPT,
@@ -83,6 +88,8 @@ SEEDED = {
 def parse_reaction(key: str) -> Command | None:
     """The command that a reaction means, whatever its skin colour; None for one that means nothing here."""
     bare = "".join(c for c in key if c not in "\ufe0e\ufe0f" and not "\U0001f3fb" <= c <= "\U0001f3ff")
+    if bare.endswith(_KEYCAP) and bare[:-1] in set("123456789"):
+        return Command(Verb.ANSWER, Phi(bare[:-1]))
     verb = _REACTIONS.get(bare)
     return Command(verb) if verb is not None else None
 
@@ -103,13 +110,19 @@ def parse(text: Phi[str], *, addressed: bool) -> Command | NotUnderstood | None:
     for length in (2, 1):
         start = " ".join(words[:length])
         alone = len(words) == length
-        if start in _WORDS and (alone or (addressed and start not in _ONLY_ALONE)):
+        if start in _WORDS and _is_meant(start, alone=alone, addressed=addressed):
             return Command(_WORDS[start], Phi(_after(said, length)))
     if not addressed or not words:
         return None
+    if len(words) == 1 and re.fullmatch("[0-9]{1,2}", words[0]):
+        return Command(Verb.ANSWER, Phi(words[0]))
     if len(words) == 1 and (near := get_close_matches(words[0], _WORDS, n=1, cutoff=0.75)):
         return Command(_WORDS[near[0]])
     return NotUnderstood(f"I didn't understand that. {HELP}")
+
+
+def _is_meant(start: str, *, alone: bool, addressed: bool) -> bool:
+    return start not in _ONLY_ALONE or alone if addressed else alone and start not in _NOT_ALONE
 
 
 def _without_quotation(text: str) -> str:
@@ -132,6 +145,7 @@ Tap a reaction under the page, or reply to it:
 ✅ accept · ❌ decline
 ☎️ call back · 🏁 close OUTCOME
 forward NAME · snooze 10 min
+1️⃣ … or answer TEXT, to its sender
 In the room: oncall · take · !give NAME"""
 
 

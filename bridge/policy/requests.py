@@ -42,7 +42,8 @@ def refusal(config: Config, verb: Verb, role: RoleId, user: UserId, page: Page |
         return "I don't know your account. An administrator can add it to roles.yaml."
     if person not in members(config, role):
         return f"That is for {config.roster.roles[role].name}, which you are not a member of."
-    return None if page is None else _refusal_of_page(verb, page, user)
+    # An afterthought to a page's sender is welcome when it is closed, too.
+    return None if page is None or verb is Verb.ANSWER else _refusal_of_page(verb, page, user)
 
 
 def _refusal_of_page(verb: Verb, page: Page, user: UserId) -> str | None:

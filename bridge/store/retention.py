@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.model.ids import EventId, IntakeId, PageId, RetentionClassId, RoleId, RoomId
 from bridge.model.page import PageState
 from bridge.policy.retention import Life
-from bridge.store import attachments
+from bridge.store import attachments, reports
 from bridge.store.database import upsert
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import WAITING as UNSENT
@@ -310,6 +310,7 @@ async def destroy_intakes(
         update(intake).where(intake.c.id.in_(events)).values(state="destroyed", sealed=b"")
     )
     await attachments.destroy(connection, destructions)
+    await reports.destroy(connection, events)
     return await keys.destroy(connection, [row.data_key for row in rows], now.date().isoformat())
 
 

@@ -312,6 +312,29 @@ reload_request = Table(
     Column("answer", Text),
 )
 
+# --- what the source of an event is told of it, or may ask for ---
+
+report = Table(
+    "report",
+    metadata,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False, unique=True),  # the source's way to tell a repetition
+    Column("intake", Text, ForeignKey("intake.id"), nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("nth", Integer, nullable=False),  # of an event's answers
+    Column("choice", Integer),
+    Column("sealed", LargeBinary),  # an answer's words, under the event's key
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("not_before", Instant, nullable=False),
+    Column("error", Text),
+    UniqueConstraint("intake", "kind", "nth"),
+)
+_untold = report.c.state == "todo"
+Index("ix_report_todo", report.c.not_before, sqlite_where=_untold, postgresql_where=_untold)
+
 # --- how far each source was asked what has happened ---
 
 reconciliation = Table(

@@ -17,7 +17,7 @@ from testbed.shift import Shift
 from testbed.wards import own_config, write_config
 from tests.channels.signers import AMI_SECRET, WCTP_CODE
 from tests.channels.test_asterisk import ABANDON, Pbx, pbx
-from tests.channels.test_wctp import submit
+from tests.channels.test_wctp import Desk, listening_desk, submit
 from tests.channels.wire import free_port
 
 RULE = {
@@ -44,10 +44,19 @@ def squatter() -> Iterator[socket]:
 
 
 @pytest.fixture(scope="module")
+async def sender() -> AsyncIterator[tuple[Desk, str]]:
+    """Whoever hears what becomes of the pages from the desk."""
+    desk = Desk()
+    async with listening_desk(desk) as url:
+        yield desk, url
+
+
+@pytest.fixture(scope="module")
 async def hospital(
     tmp_path_factory: pytest.TempPathFactory,
     exchange: Pbx,
     squatter: socket,
+    sender: tuple[Desk, str],
 ) -> AsyncIterator[Hospital]:
     directory = tmp_path_factory.mktemp("listeners")
     (directory / "ami").write_text(AMI_SECRET)
@@ -57,7 +66,11 @@ async def hospital(
     documents["nightbell.yaml"]["channels"] |= {
         "pagers": {"type": "snpp", "port": SNPP_PORT, "peers": "127.0.0.1"},
         "spare": {"type": "snpp", "port": TAKEN_PORT, "peers": "127.0.0.1"},
-        "desk": {"type": "wctp", "senders": {"desk": f"file:{directory / 'wctp'}"}},
+        "desk": {
+            "type": "wctp",
+            "senders": {"desk": f"file:{directory / 'wctp'}"},
+            "push": {"desk": sender[1]},
+        },
         "pbx": {
             "type": "asterisk",
             "host": "127.0.0.1",
@@ -136,6 +149,41 @@ async def test_a_door_that_is_taken_keeps_no_other_closed_and_opens_when_it_is_f
             assert health is not None
     assert await hospital.bridge.command("send", "spare", "--text", "Through the spare door")
     await okafor.message("Through the spare door")
+
+
+async def test_a_choice_that_a_clinician_taps_and_a_text_reach_the_sender_by_push(
+    hospital: Hospital, okafor: Clinician, sender: tuple[Desk, str]
+) -> None:
+    desk, _ = sender
+    offered = (
+        "<wctp-MCR><wctp-MessageText>Bed 7?</wctp-MessageText><wctp-Choice>Coming</wctp-Choice>"
+        "<wctp-Choice>Call me</wctp-Choice></wctp-MCR>"
+    )
+    asked = 'messageID="mcr-1" notifyWhenDelivered="true" notifyWhenRead="true"'
+
+    async def until(said: str) -> str:
+        async with asyncio.timeout(20):
+            while not (heard := [each for each in desk.heard if "mcr-1" in each and said in each]):
+                await asyncio.sleep(0.1)
+        return heard[0]
+
+    async with aiohttp.ClientSession() as session:
+        url = f"{hospital.bridge.base_url}/intake/desk"
+        desk.says = [(500, "away")]
+        async with session.post(url, data=submit(offered, control=asked).encode()) as answer:
+            assert "wctp-Success" in await answer.text()
+    page = await okafor.message("Bed 7?")
+    assert page.body.count("1️⃣ Coming") == 1
+    await until('type="DELIVERED"')
+    await okafor.react(page.event_id, "2️⃣")
+    heard = await until("<wctp-Alphanumeric>Call me</wctp-Alphanumeric>")
+    assert 'responseToMessageID="mcr-1"' in heard
+    assert 'MCRMessageReply="true"' in heard
+    await until('type="READ"')
+    await okafor.message("The page still waits")
+    await okafor.react(page.event_id, "✅")
+    await okafor.say(page.room_id, "coming", in_reply_to=page.event_id)
+    await until("<wctp-Alphanumeric>Coming</wctp-Alphanumeric>")
 
 
 async def test_health_tells_of_a_channel_that_connects(hospital: Hospital) -> None:

@@ -32,10 +32,10 @@ def hear(data: bytes) -> None:
 def submit(data: bytes) -> None:
     root = read_xml(Phi(data))
     if root is not None:
-        _version(root)
+        version = _version(root)
         for operation in root:
             if operation.tag in ("wctp-SubmitRequest", "wctp-MessageReply"):
-                _event(ChannelId("door"), operation)
+                _event(ChannelId("door"), operation, version)
 
 
 def seeds(pattern: str) -> list[bytes]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,20 +14,25 @@ from xml.sax.saxutils import escape, quoteattr
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lxml import etree  # type: ignore[import-untyped]
 
 from bridge.channels.channel import Request, Surroundings
 from bridge.channels.wctp import WctpSettings, build
 from bridge.channels.xml import read_xml
+from bridge.config.problems import ConfigError
 from bridge.config.values import SecretRef
+from bridge.model.errors import ReportError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
 from bridge.model.progress import Progress
+from bridge.model.report import Answered, Report, ReportKind, Standing
 from tests.channels.signers import PUBLIC_URL, WCTP_CODE, utc_now
-from tests.channels.wire import WCTP, RememberingInbox, Reply, Server, opened, running
+from tests.channels.wire import WCTP, RememberingInbox, Reply, Server, free_port, opened, running
 
 CAPTURES = Path(__file__).parent / "captures"
 QUERY, REPLY, SUBMIT, VERSION = (
@@ -67,6 +74,14 @@ def code(reply: Reply) -> str:
     return str(found)
 
 
+def is_valid(document: str) -> None:
+    """Hold what we write against the protocol's own DTD, where it is."""
+    if DTDS.is_dir():
+        root = etree.fromstring(document.encode())
+        dtd = etree.DTD(str(DTDS / f"{root.get('wctpVersion')}.dtd"))
+        assert dtd.validate(root), dtd.error_log.filter_from_errors()
+
+
 def only(inbox: RememberingInbox) -> IntakeEvent:
     [event] = inbox.events
     return event
@@ -86,6 +101,8 @@ async def test_a_captured_request_becomes_an_intake_event(server: Server, inbox:
             "message_id": Phi("94"),
             "responses_to": Phi("http://127.0.0.1:18098/wctp"),
             "notify_when": Phi("delivered read"),
+            "version": Phi("wctp-dtd-v1r3"),
+            "answers": Phi("text"),
         },
     )
 
@@ -108,16 +125,22 @@ async def test_a_captured_query_for_an_unknown_message_finds_none(server: Server
 async def test_a_query_is_answered_with_how_far_its_message_has_come(
     inbox: RememberingInbox, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def known(intake: IntakeId) -> Progress | None:
-        return progress if intake == "t1" else None
+    at = datetime(2026, 11, 24, 4, tzinfo=UTC)
+
+    async def known(channel: ChannelId, intake: IntakeId) -> Standing | None:
+        answers = (Answered(Phi("On <my> way"), None, at), Answered(Phi("Yes"), 0, at))
+        return Standing(progress, at, answers) if (channel, intake) == ("door", "t1") else None
 
     monkeypatch.setenv("TEST_WCTP_CODE", WCTP_CODE)
     settings = WctpSettings(senders={"desk": (SecretRef("env", "TEST_WCTP_CODE"),)})
-    around = Surroundings(inbox, utc_now, PUBLIC_URL, progress=known)
+    around = Surroundings(inbox, utc_now, PUBLIC_URL, standing=known)
     async with running(build(ChannelId("door"), settings, around)) as server:
         reply = await server.post(QUERY)
     assert f'<wctp-Notification type="{progress.upper()}"/>' in reply.text
     assert '<wctp-Originator senderID="r"/><wctp-Recipient recipientID="s"/>' in reply.text
+    assert "<wctp-Alphanumeric>On &lt;my&gt; way</wctp-Alphanumeric>" in reply.text
+    assert '<wctp-ClientMessageReply MCRMessageReply="true">' in reply.text
+    is_valid(reply.text)
 
 
 async def test_a_captured_version_query_is_answered(server: Server, inbox: RememberingInbox) -> None:
@@ -150,8 +173,14 @@ async def test_choices_stand_below_their_text(server: Server, inbox: Remembering
             "</wctp-ChoicePair></wctp-MCR>"
         )
     )
-    assert only(inbox).body == Phi("Coming?\n• Yes\n• No")
+    assert only(inbox).body == Phi("Coming?\n1️⃣ Yes\n2️⃣ No")
     assert only(inbox).attributes["choices"] == Phi("Yes\nNo")
+    assert only(inbox).attributes["choice_replies"] == Phi("Yes\n0")
+
+
+async def test_who_wants_no_response_is_not_answered(server: Server, inbox: RememberingInbox) -> None:
+    await server.post(submit(control='messageID="1" allowResponse="false"'))
+    assert "answers" not in only(inbox).attributes
 
 
 async def test_transparent_data_is_kept(server: Server, inbox: RememberingInbox) -> None:
@@ -251,6 +280,116 @@ async def test_the_database_away_is_a_temporary_failure(server: Server, inbox: R
     assert code(await server.post(SUBMIT)) == "600"
 
 
+@dataclass
+class Desk:
+    """An answering service that hears what becomes of its pages; `says` is how it answers."""
+
+    says: list[tuple[int, str]] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)
+
+    async def hear(self, request: web.Request) -> web.Response:
+        self.heard.append(await request.text())
+        status, text = self.says.pop(0) if self.says else (200, CONFIRMED)
+        return web.Response(status=status, text=text, content_type="text/xml")
+
+
+CONFIRMED = (
+    '<wctp-Operation wctpVersion="1.3"><wctp-Confirmation><wctp-Success successCode="200"/>'
+    "</wctp-Confirmation></wctp-Operation>"
+)
+FAILED = CONFIRMED.replace('wctp-Success successCode="200"', 'wctp-Failure errorCode="{}"')
+
+
+@asynccontextmanager
+async def listening_desk(desk: Desk) -> AsyncIterator[str]:
+    application = web.Application()
+    application.router.add_post("/wctp", desk.hear)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    port = free_port()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        yield f"http://127.0.0.1:{port}/wctp"
+    finally:
+        await runner.cleanup()
+
+
+async def told(inbox: RememberingInbox, document: str, url: str, kind: ReportKind, **answer: Any) -> bool:
+    """Send a page, and tell its sender something of it."""
+    channel = opened(f"{WCTP}push: {{desk: '{url}'}}\n", inbox)
+    async with running(channel) as server:
+        await server.post(document)
+    at = datetime(2026, 11, 24, 4, 5, tzinfo=UTC)
+    assert channel.report is not None
+    answered = Answered(at=at, **answer) if answer else None
+    return await channel.report(Report("5" * 32, kind, inbox.events[-1], IntakeId("t1"), at, answered))
+
+
+@pytest.mark.parametrize("version", ["wctp-dtd-v1r1", "wctp-dtd-v1r2", "wctp-dtd-v1r3"])
+async def test_a_sender_hears_by_push_what_it_asked_to_hear(inbox: RememberingInbox, version: str) -> None:
+    desk = Desk()
+    asked = submit(control='messageID="7" notifyWhenDelivered="true"', version=version)
+    async with listening_desk(desk) as url:
+        assert [await told(inbox, asked, url, kind) for kind in list(ReportKind)[:3]] == [False, True, False]
+    [heard] = desk.heard
+    assert '<wctp-Notification type="DELIVERED"/>' in heard
+    assert 'responseToMessageID="7"' in heard
+    assert f'<wctp-MessageControl messageID="{"5" * 32}"/><wctp-Recipient recipientID="desk"/>' in heard
+    is_valid(heard)
+
+
+@pytest.mark.parametrize("version", ["wctp-dtd-v1r1", "wctp-dtd-v1r2", "wctp-dtd-v1r3"])
+@pytest.mark.parametrize("choice", [None, 0])
+async def test_a_sender_hears_a_clinicians_answer_by_push(
+    inbox: RememberingInbox, choice: int | None, version: str
+) -> None:
+    desk = Desk()
+    async with listening_desk(desk) as url:
+        document = submit(version=version)
+        assert await told(inbox, document, url, ReportKind.ANSWER, text=Phi("Yes & now"), choice=choice)
+    [heard] = desk.heard
+    assert "<wctp-Payload><wctp-Alphanumeric>Yes &amp; now</wctp-Alphanumeric></wctp-Payload>" in heard
+    is_valid(heard)
+
+
+@pytest.mark.parametrize(
+    ("says", "again"),
+    [
+        ((500, "x"), True),
+        ((302, "x"), True),
+        ((200, FAILED.format("604")), True),
+        ((200, FAILED.format("402")), True),
+        ((200, FAILED.format("300")), False),
+        ((200, FAILED.format("")), True),
+    ],
+)
+async def test_a_sender_that_did_not_take_it_is_told_again_where_that_can_help(
+    inbox: RememberingInbox, says: tuple[int, str], *, again: bool
+) -> None:
+    desk = Desk([says])
+    async with listening_desk(desk) as url:
+        with pytest.raises(ReportError) as failed:
+            await told(inbox, submit(), url, ReportKind.ANSWER, text=Phi("Kanarienvogel"), choice=None)
+        assert failed.value.retry is again
+        assert "Kanarienvogel" not in str(failed.value)
+        assert url not in str(failed.value)
+        assert await told(inbox, submit(), url, ReportKind.ANSWER, text=Phi("Kanarienvogel"), choice=None)
+    assert desk.heard[0] == desk.heard[1]
+
+
+async def test_a_sender_that_is_away_is_told_again(inbox: RememberingInbox) -> None:
+    with pytest.raises(ReportError, match="can't be reached"):
+        await told(
+            inbox, submit(), f"http://127.0.0.1:{free_port()}/", ReportKind.ANSWER, text=Phi("x"), choice=None
+        )
+
+
+@pytest.mark.parametrize("push", ["{stranger: 'http://desk.example/'}", "{desk: 'ftp://desk.example/'}"])
+def test_an_address_that_nobody_could_be_told_at_is_refused(inbox: RememberingInbox, push: str) -> None:
+    with pytest.raises(ConfigError, match="push"):
+        opened(f"{WCTP}push: {push}\n", inbox)
+
+
 QUOTE = '"'
 BOMB = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "ha"}">' for n in range(12))
 
@@ -283,7 +422,8 @@ def test_the_elements_that_are_read_are_those_of_the_dtd(version: str) -> None:
     source = (Path(__file__).parents[2] / "bridge" / "channels" / "wctp.py").read_text()
     declared = set(re.findall(r"<!ELEMENT\s+(wctp-[\w-]+)", text))
     unknown = set(re.findall(r"wctp-[A-Z]\w+", source)) - declared
-    assert unknown <= ({"wctp-SendChoice", "wctp-Success"} if version == "v1r1" else set())
+    newer = {"wctp-ChoicePair", "wctp-SendChoice", "wctp-ReplyChoice", "wctp-Success"}
+    assert unknown <= (newer if version == "v1r1" else set())
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\r"))

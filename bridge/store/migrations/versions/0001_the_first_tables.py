@@ -20,6 +20,30 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_calendar_copy")),
     )
     op.create_table(
+        "capture",
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("data_key", sa.Text(), nullable=False),
+        sa.Column("asked_by", sa.Text(), nullable=False),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("bytes_left", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("channel", name=op.f("pk_capture")),
+    )
+    op.create_table(
+        "captured",
+        sa.Column(
+            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("data_key", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("way", sa.Text(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_captured")),
+    )
+    with op.batch_alter_table("captured", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_captured_data_key"), ["data_key"], unique=False)
+
+    op.create_table(
         "destruction",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("page", sa.Text(), nullable=True),
@@ -233,6 +257,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("room_id", "user_id", name=op.f("pk_member")),
     )
     op.create_table(
+        "opt_out",
+        sa.Column("number", sa.LargeBinary(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_opt_out")),
+    )
+    op.create_table(
         "read_receipt",
         sa.Column("room_id", sa.Text(), nullable=False),
         sa.Column("user_id", sa.Text(), nullable=False),
@@ -240,36 +270,6 @@ def upgrade() -> None:
         sa.Column("received_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("room_id", "user_id", name=op.f("pk_read_receipt")),
     )
-    op.create_table(
-        "opt_out",
-        sa.Column("number", sa.LargeBinary(), nullable=False),
-        sa.Column("since", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("number", name=op.f("pk_opt_out")),
-    )
-    op.create_table(
-        "capture",
-        sa.Column("channel", sa.Text(), nullable=False),
-        sa.Column("data_key", sa.Text(), nullable=False),
-        sa.Column("asked_by", sa.Text(), nullable=False),
-        sa.Column("asked_at", sa.BigInteger(), nullable=False),
-        sa.Column("until", sa.BigInteger(), nullable=False),
-        sa.Column("bytes_left", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("channel", name=op.f("pk_capture")),
-    )
-    op.create_table(
-        "captured",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
-        sa.Column("data_key", sa.Text(), nullable=False),
-        sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.Column("way", sa.Text(), nullable=False),
-        sa.Column("sealed", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_captured")),
-    )
-    with op.batch_alter_table("captured", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_captured_data_key"), ["data_key"], unique=False)
-
     op.create_table(
         "reconciliation",
         sa.Column("channel", sa.Text(), nullable=False),
@@ -494,6 +494,37 @@ def upgrade() -> None:
         batch_op.create_index("ix_page_role_state", ["role", "state"], unique=False)
 
     op.create_table(
+        "report",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("intake", sa.Text(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("nth", sa.Integer(), nullable=False),
+        sa.Column("choice", sa.Integer(), nullable=True),
+        sa.Column("sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("not_before", sa.BigInteger(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["intake"], ["intake.id"], name=op.f("fk_report_intake")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_report")),
+        sa.UniqueConstraint("id", name=op.f("uq_report_id")),
+        sa.UniqueConstraint("intake", "kind", "nth", name=op.f("uq_report_intake")),
+    )
+    with op.batch_alter_table("report", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_report_todo",
+            ["not_before"],
+            unique=False,
+            sqlite_where=sa.text("state = 'todo'"),
+            postgresql_where=sa.text("state = 'todo'"),
+        )
+
+    op.create_table(
         "data_key",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("day_key", sa.Text(), nullable=False),
@@ -561,7 +592,8 @@ def upgrade() -> None:
     with op.batch_alter_table("timer", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_timer_due_at"), ["due_at"], unique=False)
 
-    # ### end Alembic commands ###
+
+# ### end Alembic commands ###
 
 
 def downgrade() -> None:
@@ -584,6 +616,14 @@ def downgrade() -> None:
 
     op.drop_table("outbox")
     op.drop_table("data_key")
+    with op.batch_alter_table("report", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_report_todo",
+            sqlite_where=sa.text("state = 'todo'"),
+            postgresql_where=sa.text("state = 'todo'"),
+        )
+
+    op.drop_table("report")
     with op.batch_alter_table("page", schema=None) as batch_op:
         batch_op.drop_index("ix_page_role_state")
         batch_op.drop_index("ix_page_destroyed")
@@ -611,6 +651,11 @@ def downgrade() -> None:
             "ix_attachment_uploaded",
             sqlite_where=sa.text("state = 'uploaded'"),
             postgresql_where=sa.text("state = 'uploaded'"),
+        )
+        batch_op.drop_index(
+            "ix_attachment_transcript",
+            sqlite_where=sa.text("transcript = 'todo'"),
+            postgresql_where=sa.text("transcript = 'todo'"),
         )
         batch_op.drop_index(
             "ix_attachment_todo",
@@ -643,8 +688,8 @@ def downgrade() -> None:
     op.drop_table("room_state")
     op.drop_table("room")
     op.drop_table("reload_request")
-    op.drop_table("read_receipt")
     op.drop_table("reconciliation")
+    op.drop_table("read_receipt")
     op.drop_table("opt_out")
     op.drop_table("member")
     op.drop_table("ledger_checkpoint")
@@ -714,5 +759,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_destruction_page"))
 
     op.drop_table("destruction")
+    with op.batch_alter_table("captured", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_captured_data_key"))
+
+    op.drop_table("captured")
+    op.drop_table("capture")
     op.drop_table("calendar_copy")
     # ### end Alembic commands ###

@@ -1,0 +1,230 @@
+"""What the sources of events are told, each as a row before it is: how far a page has come, and answers to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Row, exists, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bridge.model.event import IntakeEvent
+from bridge.model.ids import ChannelId, IntakeId
+from bridge.model.page import PageState
+from bridge.model.phi import Phi
+from bridge.model.progress import Progress
+from bridge.model.report import Answered, Report, ReportKind, Standing
+from bridge.store.database import upsert
+from bridge.store.keys import KeyRing
+from bridge.store.tables import data_key, day_key, intake, page, report
+from bridge.vault import Key, VaultError
+
+HAVE_READ = [state.value for state in (PageState.READ, PageState.ACCEPTED, PageState.CLOSED)]
+_its_page = or_(page.c.intake == intake.c.id, page.c.id == intake.c.page)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A report that is to be told now."""
+
+    report: Report
+    channel: ChannelId
+    attempts: int
+
+
+async def note_answer(
+    connection: AsyncConnection,
+    intake_id: IntakeId,
+    channel: ChannelId,
+    answered: Answered,
+    key: Key,
+) -> None:
+    """Keep a clinician's answer, under the key of the event that it answers."""
+    row = _row(intake_id, channel, ReportKind.ANSWER, answered.at)
+    values = {
+        **row,
+        "nth": await _count(connection, intake_id),
+        "choice": answered.choice,
+        "sealed": key.seal(Phi(answered.text.reveal().encode()), f"report {row['id']}"),
+    }
+    await connection.execute(insert(report).values(values))
+
+
+async def untold(
+    connection: AsyncConnection, channels: Sequence[ChannelId], since: datetime
+) -> list[tuple[IntakeId, ChannelId, ReportKind]]:
+    """The steps that pages of these channels have come, and of which there is no report yet."""
+    reached = {
+        ReportKind.QUEUED: exists().where(_its_page),
+        ReportKind.DELIVERED: exists().where(_its_page, page.c.delivered_at.is_not(None)),
+        ReportKind.READ: exists().where(_its_page, page.c.state.in_(HAVE_READ)),
+    }
+    found = []
+    for kind, condition in reached.items():
+        query = select(intake.c.id, intake.c.channel).where(
+            intake.c.channel.in_(channels),
+            intake.c.state == "done",
+            intake.c.unreadable.is_(None),
+            intake.c.received_at >= since,
+            condition,
+            ~exists().where(report.c.intake == intake.c.id, report.c.kind == kind.value),
+        )
+        rows = (await connection.execute(query)).all()
+        found += [(IntakeId(row.id), ChannelId(row.channel), kind) for row in rows]
+    return found
+
+
+async def note(
+    connection: AsyncConnection, reached: Sequence[tuple[IntakeId, ChannelId, ReportKind]], now: datetime
+) -> None:
+    """Keep what is to be told."""
+    rows = [_row(intake_id, channel, kind, now) for intake_id, channel, kind in reached]
+    await connection.execute(insert(report), rows)
+
+
+async def due(
+    connection: AsyncConnection, keys: KeyRing, channels: Sequence[ChannelId], now: datetime, limit: int
+) -> list[Due]:
+    """What is to be told now; of each event the first alone, so that they come in their order."""
+    earlier = report.alias()
+    first = ~exists().where(
+        earlier.c.intake == report.c.intake,
+        earlier.c.state == "todo",
+        or_(earlier.c.at < report.c.at, (earlier.c.at == report.c.at) & (earlier.c.seq < report.c.seq)),
+    )
+    query = (
+        select(
+            report,
+            intake.c.sealed.label("event"),
+            intake.c.data_key,
+            data_key.c.wrapped,
+            day_key.c.id.label("day_id"),
+            day_key.c.wrapped.label("day_wrapped"),
+        )
+        .join(intake, intake.c.id == report.c.intake)
+        .join(data_key, data_key.c.id == intake.c.data_key)
+        .join(day_key, day_key.c.id == data_key.c.day_key)
+        .where(report.c.channel.in_(channels), report.c.state == "todo", report.c.not_before <= now, first)
+        .order_by(report.c.not_before, report.c.seq)
+        .limit(limit)
+    )
+    found = []
+    for row in (await connection.execute(query)).all():
+        with suppress(VaultError):  # a row that was changed must not keep others back
+            key = keys.open_data_key(row.data_key, row.wrapped, row.day_id, row.day_wrapped)
+            event = IntakeEvent.from_seal_form(key.open(row.event, f"intake {row.intake}"))
+            told = Report(
+                row.id, ReportKind(row.kind), event, IntakeId(row.intake), row.at, _answer(row, key)
+            )
+            found.append(Due(told, ChannelId(row.channel), row.attempts))
+    return found
+
+
+async def settle(connection: AsyncConnection, name: str, state: str, error: str | None = None) -> bool:
+    """The source was told (`done`), does not want to know (`unwanted`), or can't be told (`failed`)."""
+    values = {"state": state, "error": error}
+    statement = update(report).where(report.c.id == name, report.c.state == "todo").values(values)
+    return bool((await connection.execute(statement)).rowcount)
+
+
+async def postpone(connection: AsyncConnection, name: str, until: datetime, error: str) -> None:
+    """Tell it again later."""
+    values = {"attempts": report.c.attempts + 1, "not_before": until, "error": error}
+    await connection.execute(update(report).where(report.c.id == name).values(values))
+
+
+async def drop(connection: AsyncConnection, channel: ChannelId, intake_id: IntakeId, now: datetime) -> None:
+    """The source asks for no more of an event, and gets no more."""
+    dropped = {**_row(intake_id, channel, ReportKind.DROPPED, now), "state": "done"}
+    statement = upsert(connection, report).on_conflict_do_nothing(index_elements=["intake", "kind", "nth"])
+    await connection.execute(statement.values(dropped))
+
+
+async def standing_of(
+    connection: AsyncConnection, keys: KeyRing, channel: ChannelId, intake_id: IntakeId
+) -> Standing | None:
+    """The furthest that a page of an event has come, and the answers; None if the channel has no such event."""
+    query = (
+        select(
+            intake.c.received_at,
+            intake.c.data_key,
+            data_key.c.wrapped,
+            day_key.c.id.label("day_id"),
+            day_key.c.wrapped.label("day_wrapped"),
+        )
+        .outerjoin(data_key, data_key.c.id == intake.c.data_key)
+        .outerjoin(day_key, day_key.c.id == data_key.c.day_key)
+        .where(intake.c.id == intake_id, intake.c.channel == channel)
+    )
+    found = (await connection.execute(query)).one_or_none()
+    reports = await connection.execute(
+        select(report).where(report.c.intake == intake_id).order_by(report.c.nth)
+    )
+    rows = reports.all()
+    if found is None or any(row.kind == ReportKind.DROPPED for row in rows):
+        return None
+    progress, at = await _progress(connection, intake_id, found.received_at)
+    answers: list[Answered] = []
+    if found.wrapped is not None:
+        with suppress(VaultError):
+            key = keys.open_data_key(found.data_key, found.wrapped, found.day_id, found.day_wrapped)
+            answers = [answer for row in rows if (answer := _answer(row, key)) is not None]
+    return Standing(progress, at, tuple(answers))
+
+
+async def _progress(
+    connection: AsyncConnection, intake_id: IntakeId, received_at: datetime
+) -> tuple[Progress, datetime]:
+    query = (
+        select(page.c.state, page.c.delivered_at, page.c.accepted_at)
+        .join(intake, _its_page)
+        .where(intake.c.id == intake_id)
+    )
+    pages = (await connection.execute(query)).all()
+    delivered = [each.delivered_at for each in pages if each.delivered_at is not None]
+    read = [each for each in pages if each.state in HAVE_READ]
+    if read:
+        moments = [each.accepted_at for each in read if each.accepted_at is not None]
+        return Progress.READ, min(moments or delivered or [received_at])
+    return (Progress.DELIVERED, min(delivered)) if delivered else (Progress.QUEUED, received_at)
+
+
+async def destroy(connection: AsyncConnection, events: Sequence[str]) -> None:
+    """The words of answers go with their events; what was not told yet can't be any more."""
+    mine = report.c.intake.in_(events)
+    await connection.execute(update(report).where(mine).values(sealed=None))
+    late = update(report).where(mine, report.c.state == "todo")
+    await connection.execute(late.values(state="failed", error="its content was destroyed"))
+
+
+def _row(intake_id: IntakeId, channel: ChannelId, kind: ReportKind, now: datetime) -> dict[str, Any]:
+    return {
+        "id": uuid4().hex,
+        "intake": intake_id,
+        "channel": channel,
+        "kind": kind.value,
+        "nth": 0,
+        "state": "todo",
+        "attempts": 0,
+        "at": now,
+        "not_before": now,
+    }
+
+
+async def _count(connection: AsyncConnection, intake_id: IntakeId) -> int:
+    query = (
+        select(func.count())
+        .select_from(report)
+        .where(report.c.intake == intake_id, report.c.kind == ReportKind.ANSWER.value)
+    )
+    return int((await connection.execute(query)).scalar_one())
+
+
+def _answer(row: Row[Any], key: Key) -> Answered | None:
+    if row.sealed is None:
+        return None
+    return Answered(Phi(key.open(row.sealed, f"report {row.id}").reveal().decode()), row.choice, row.at)

@@ -1,0 +1,208 @@
+"""What the source of a page hears of it, on real rows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from bridge.engine.dispatch import Dispatch
+from bridge.engine.reports import PATIENCE, Reports
+from bridge.engine.rulebook import LiveRulebook, Rulebook
+from bridge.engine.situation import Situation
+from bridge.model.errors import ReportError
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import ChannelId, IntakeId, UserId
+from bridge.model.page import Page
+from bridge.model.phi import Phi
+from bridge.model.progress import Progress
+from bridge.model.report import Answered, Report
+from bridge.store import pages, reports
+from bridge.store.database import Database
+from bridge.store.inbox import IntakeStore
+from bridge.store.keys import KeyRing
+from bridge.store.retention import destroy_intakes
+from bridge.store.tables import intake, report
+from bridge.vault import Vault
+from tests.policy.hospital import hospital
+
+DESK = ChannelId("desk")
+
+
+@dataclass
+class Exchange:
+    """A bridge's rows, and a source that hears; `fails` is what comes of the next attempts."""
+
+    database: Database
+    keys: KeyRing
+    now: datetime = datetime(2026, 11, 24, 3, 12, tzinfo=UTC)
+    heard: list[Report] = field(default_factory=list)
+    fails: list[ReportError] = field(default_factory=list)
+    troubles: list[str | None] = field(default_factory=list)
+
+    async def hear(self, told: Report) -> bool:
+        self.heard.append(told)
+        if self.fails:
+            raise self.fails.pop(0)
+        return True
+
+    async def tell(self, _channel: ChannelId, trouble: str | None) -> None:
+        self.troubles.append(trouble)
+
+    @property
+    def inbox(self) -> IntakeStore:
+        return IntakeStore(self.database, self.keys, lambda: self.now, lambda: None)
+
+    async def page(self, key: str = "1") -> IntakeId:
+        event = IntakeEvent(DESK, Phi(key), EventKind.PAGE, Phi("Chest pain"))
+        receipt = await self.inbox.accept(event)
+        situation = Situation(lambda: self.now)
+        live = LiveRulebook(Rulebook.of(hospital()))
+        await Dispatch(
+            self.database, self.keys, self.inbox, live, situation, now=lambda: self.now, wake=lambda: None
+        ).step()
+        return receipt.intake
+
+    async def page_of(self) -> Page:
+        async with self.database.read() as connection:
+            [page] = await pages.unanswered(connection)
+        return page
+
+    async def deliver(self) -> None:
+        page = await self.page_of()
+        async with self.database.write() as connection:
+            await pages.mark_delivered(connection, [page.id], self.now)
+
+    async def accept(self) -> None:
+        page = await self.page_of()
+        async with self.database.write() as connection:
+            await pages.accept_page(connection, page.id, UserId("@ada:x"), self.now)
+
+    async def answer(self, about: IntakeId, words: str) -> None:
+        async with self.database.write() as connection:
+            _, key = await self.inbox.event_of(connection, about)
+            await reports.note_answer(connection, about, DESK, Answered(Phi(words), None, self.now), key)
+
+    async def step(self) -> None:
+        """What a bridge does that has just been started."""
+        loop = Reports(self.database, self.keys, {DESK: self.hear}, now=lambda: self.now, tell=self.tell)
+        while await loop.step() == 0:
+            pass
+
+    def kinds(self) -> list[str]:
+        return [told.kind.value for told in self.heard]
+
+
+@pytest.fixture
+async def exchange(tmp_path: Path) -> AsyncIterator[Exchange]:
+    database = Database(f"sqlite:///{tmp_path / 'nightbell.db'}")
+    await database.migrate()
+    keys = KeyRing(Vault(bytes(range(32))))
+    made = Exchange(database, keys)
+    await keys.claim(database, made.now)
+    yield made
+    await database.close()
+
+
+async def test_a_source_hears_each_step_of_its_page_once_and_in_order(exchange: Exchange) -> None:
+    await exchange.page()
+    await exchange.step()
+    assert exchange.kinds() == ["queued"]
+    await exchange.deliver()
+    await exchange.accept()
+    for _ in range(2):
+        await exchange.step()
+    assert exchange.kinds() == ["queued", "delivered", "read"]
+
+
+async def test_what_a_source_did_not_take_is_told_again_under_the_same_id_before_what_came_later(
+    exchange: Exchange,
+) -> None:
+    exchange.fails = [ReportError("it answers 500", retry=True)] * 2
+    about = await exchange.page()
+    await exchange.step()
+    await exchange.answer(about, "On my way")
+    exchange.now += timedelta(seconds=3)
+    await exchange.step()
+    assert exchange.kinds() == ["queued", "queued"]
+    exchange.now += timedelta(seconds=10)
+    await exchange.step()
+    assert exchange.kinds() == ["queued", "queued", "queued", "answer"]
+    assert len({told.id for told in exchange.heard[:3]}) == 1
+    told = exchange.heard[3].answer
+    assert told is not None
+    assert told.text == Phi("On my way")
+    assert [trouble is not None for trouble in exchange.troubles] == [True, True]  # once for each start
+
+
+async def test_operations_hear_that_a_source_takes_nothing_and_that_it_takes_things_again(
+    exchange: Exchange,
+) -> None:
+    loop = Reports(
+        exchange.database, exchange.keys, {DESK: exchange.hear}, now=lambda: exchange.now, tell=exchange.tell
+    )
+    exchange.fails = [ReportError("it answers 500", retry=True)] * 2
+    await exchange.page()
+    for _ in range(3):
+        await loop.step()
+        exchange.now += timedelta(seconds=10)
+    assert exchange.troubles == [
+        "the sender of a page can't be told what became of it (it answers 500); it is told again",
+        None,
+    ]
+
+
+@pytest.mark.parametrize("patient", [True, False])
+async def test_what_can_not_be_told_keeps_nothing_else_back(exchange: Exchange, *, patient: bool) -> None:
+    exchange.fails = [ReportError("it answers 300", retry=patient)]
+    about = await exchange.page()
+    await exchange.step()
+    if patient:
+        exchange.fails = [ReportError("it answers 500", retry=True)]
+        exchange.now += PATIENCE + timedelta(seconds=1)
+        await exchange.step()
+    await exchange.answer(about, "On my way")
+    await exchange.step()
+    assert exchange.kinds()[-1] == "answer"
+
+
+async def test_a_source_that_asks_gets_the_answers_in_their_order(exchange: Exchange) -> None:
+    about = await exchange.page()
+    for words in ("One", "Two"):
+        await exchange.answer(about, words)
+    await exchange.deliver()
+    async with exchange.database.read() as connection:
+        standing = await reports.standing_of(connection, exchange.keys, DESK, about)
+        elsewhere = await reports.standing_of(connection, exchange.keys, ChannelId("other"), about)
+    assert standing is not None
+    assert (standing.progress, [answer.text for answer in standing.answers]) == (
+        Progress.DELIVERED,
+        [Phi("One"), Phi("Two")],
+    )
+    assert elsewhere is None
+
+
+async def test_a_source_that_dropped_an_event_is_told_nothing_of_it(exchange: Exchange) -> None:
+    about = await exchange.page()
+    for _ in range(2):
+        async with exchange.database.write() as connection:
+            await reports.drop(connection, DESK, about, exchange.now)
+    async with exchange.database.read() as connection:
+        assert await reports.standing_of(connection, exchange.keys, DESK, about) is None
+
+
+async def test_an_answer_goes_with_the_event_that_it_answers(exchange: Exchange) -> None:
+    about = await exchange.page()
+    await exchange.answer(about, "Kanarienvogel")
+    async with exchange.database.write() as connection:
+        query = select(intake.c.id, intake.c.data_key).where(intake.c.id == about)
+        rows = (await connection.execute(query)).all()
+        await destroy_intakes(connection, exchange.keys, rows, {}, exchange.now)
+        [kept] = (await connection.execute(select(report))).all()
+    assert (kept.sealed, kept.state) == (None, "failed")
+    await exchange.step()
+    assert exchange.heard == []
