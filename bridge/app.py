@@ -447,6 +447,7 @@ def _keep_ledger(
         house.database,
         house.keys,
         every=kept.sign_every,
+        keep=kept.keep,
         anchors=open_anchors(kept),
         now=now,
         beat=pulse.beat,

@@ -96,9 +96,13 @@ class Timestamps(Section):
 
 
 class Ledger(Section):
-    """The record of what happened, how often it is signed, and where the signatures are kept besides."""
+    """The record of what happened, how often it is signed, and where the signatures are kept besides.
+
+    Six years is how long the documentation of HIPAA's Security Rule is kept (45 CFR 164.316(b)(2)(i)).
+    """
 
     sign_every: Duration = timedelta(hours=1)
+    keep: Duration = timedelta(days=6 * 365.25)
     anchor: LocalPath | None = None
     timestamps: Timestamps | None = None
 

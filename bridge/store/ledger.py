@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import ColumnElement, Row, insert, or_, select, text
+from sqlalchemy import ColumnElement, Row, delete, func, insert, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.ledger import Action, Checkpoint, Head, Link, Record, chain, sign
@@ -88,14 +88,54 @@ async def receipts(connection: AsyncConnection) -> dict[int, bytes]:
 
 
 async def checkpoints(connection: AsyncConnection) -> list[Checkpoint]:
-    """Every signature, the oldest first."""
-    query = select(ledger_checkpoint).order_by(ledger_checkpoint.c.seq)
+    """Every signature from the chain's `origin` on, the oldest first."""
+    begin = await origin(connection)
+    query = select(ledger_checkpoint).where(ledger_checkpoint.c.seq >= (begin.head.seq if begin else 0))
+    query = query.order_by(ledger_checkpoint.c.seq)
     return [_checkpoint(row) for row in (await connection.execute(query)).all()]
 
 
+async def origin(connection: AsyncConnection) -> Checkpoint | None:
+    """The signature that the chain begins with, since what was before it is pruned; None for the very beginning."""
+    first = (await connection.execute(select(func.min(ledger.c.seq)))).scalar_one()
+    if first is None or first == 1:
+        return None
+    # Where a pruning was cut off, records stand before the signature, too; they are as good as gone.
+    query = select(ledger_checkpoint).where(ledger_checkpoint.c.seq >= first - 1)
+    row = (await connection.execute(query.order_by(ledger_checkpoint.c.seq).limit(1))).one()
+    return _checkpoint(row)
+
+
+async def prunable(connection: AsyncConnection, before: datetime) -> Checkpoint | None:
+    """The latest signature from before a moment up to which records can go: the chain must go on behind it."""
+    last = (await head(connection)).seq
+    query = select(ledger_checkpoint).where(
+        ledger_checkpoint.c.at < before,
+        ledger_checkpoint.c.seq < last,
+        select(ledger.c.seq).where(ledger.c.seq <= ledger_checkpoint.c.seq).exists(),
+    )
+    row = (await connection.execute(query.order_by(ledger_checkpoint.c.seq.desc()).limit(1))).one_or_none()
+    return None if row is None else _checkpoint(row)
+
+
+async def prune(connection: AsyncConnection, until: Checkpoint, at: datetime) -> int:
+    """Delete the oldest records up to a signature, at most a batch of them. Returns how many are left to delete."""
+    first = (await connection.execute(select(func.min(ledger.c.seq)))).scalar_one()
+    upto = min(first + BATCH - 1, until.head.seq)
+    await connection.execute(delete(ledger).where(ledger.c.seq <= upto))
+    left: int = until.head.seq - upto
+    if left == 0:
+        for table in (ledger_checkpoint, ledger_anchor):
+            await connection.execute(delete(table).where(table.c.seq < until.head.seq))
+        record = Record(Action.PRUNED, objects={"up_to": until.head.seq, "hash": until.head.hash})
+        await append(connection, [record], at)
+    return left
+
+
 async def links(connection: AsyncConnection, *, until: int) -> AsyncIterator[Link]:
-    """The chain up to a record, in order."""
-    seq, previous = 0, Head().hash
+    """The chain up to a record, in order, from its `origin`."""
+    begin = await origin(connection)
+    seq, previous = (begin.head.seq, begin.head.hash) if begin is not None else (0, Head().hash)
     while seq < until:
         query = select(ledger).where(ledger.c.seq > seq, ledger.c.seq <= until)
         rows = (await connection.execute(query.order_by(ledger.c.seq).limit(BATCH))).all()

@@ -97,3 +97,8 @@ async def test_disclosures_are_found_by_the_patients_number_and_that_is_recorded
     assert actions == ["routed", "sent", "accepted"]
     assert PATIENT not in said
     assert "@operator:nightbell.test" in (await exported(bridge)).read_text()
+
+
+async def test_nothing_is_pruned_before_its_time(bridge: Bridge) -> None:
+    assert "nothing is to be pruned" in await bridge.command("ledger", "prune", "--dry-run")
+    assert "3 records from the beginning" in await verify(bridge, await exported(bridge))

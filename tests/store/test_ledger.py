@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -130,3 +130,64 @@ async def test_what_became_of_a_patients_messages_is_found_by_the_token(database
 async def _last(database: Database) -> int:
     async with database.read() as connection:
         return (await ledger.head(connection)).seq
+
+
+YEARS = timedelta(days=365)
+
+
+async def pruned(database: Database, before: datetime) -> int | None:
+    """How far the records from before a moment were pruned."""
+    async with database.read() as connection:
+        until = await ledger.prunable(connection, before)
+    if until is None:
+        return None
+    left = 1
+    while left:
+        async with database.write() as connection:
+            left = await ledger.prune(connection, until, NOW)
+    return until.head.seq
+
+
+async def sign(database: Database, keys: KeyRing, at: datetime) -> None:
+    async with database.write() as connection:
+        await ledger.checkpoint(connection, keys.signer(), at)
+
+
+async def test_what_remains_after_pruning_verifies_from_the_signature_that_stays(
+    database: Database, keys: KeyRing
+) -> None:
+    for years in (8, 7, 1):
+        await append(database, *[Record(Action.RECEIVED)] * 3, at=NOW - years * YEARS)
+        await sign(database, keys, NOW - years * YEARS)
+    assert await pruned(database, NOW - 6 * YEARS) == 6
+    verdict = await verified(database, keys)
+    assert (verdict.after, verdict.records, verdict.last, verdict.problem) == (6, 4, 10, None)
+
+
+async def test_pruning_ends_where_it_was_cut_off_and_an_export_in_between_verifies(
+    database: Database, keys: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "BATCH", 4)
+    await append(database, *[Record(Action.RECEIVED)] * 10, at=NOW - 8 * YEARS)
+    await sign(database, keys, NOW - 8 * YEARS)
+    await append(database, Record(Action.RECEIVED), at=NOW)
+    async with database.write() as connection:
+        until = await ledger.prunable(connection, NOW - 6 * YEARS)
+        assert until is not None
+        assert await ledger.prune(connection, until, NOW) == 6
+    assert (await verified(database, keys)).problem is None
+    assert await pruned(database, NOW - 6 * YEARS) == 10
+    verdict = await verified(database, keys)
+    assert (verdict.after, verdict.last, verdict.problem) == (10, 12, None)
+
+
+async def test_the_last_record_is_never_pruned_or_the_chain_could_not_go_on(
+    database: Database, keys: KeyRing
+) -> None:
+    await append(database, Record(Action.RECEIVED), at=NOW - 8 * YEARS)
+    await sign(database, keys, NOW - 8 * YEARS)
+    assert await pruned(database, NOW - 6 * YEARS) is None
+    await append(database, Record(Action.RECEIVED))
+    assert await pruned(database, NOW - 6 * YEARS) == 1
+    assert await pruned(database, NOW - 6 * YEARS) is None
+    assert (await verified(database, keys)).problem is None
