@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import holidays as holiday_library
 from dateutil.rrule import rrulestr
@@ -132,6 +132,12 @@ class Swap(Period):
 
     people: tuple[str, str]
 
+    @model_validator(mode="after")
+    def _has_two_people(self) -> Self:
+        if self.people[0] == self.people[1]:
+            raise ValueError("needs two people: each holds what the other would")
+        return self
+
 
 class Schedule(Section):
     """Who holds a role when: the first layer that has somebody. Overrides go before all layers."""
@@ -145,7 +151,7 @@ class RoomConfig(Section):
     """A role's room. Its name can be read by the homeserver, so that it says the duty and nothing else."""
 
     name: str
-    members: Annotated[str, Field(pattern="^(roster|on_duty)$")] = "roster"
+    members: Literal["roster", "on_duty"] = "roster"
 
 
 class NamedRoom(Section):

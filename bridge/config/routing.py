@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -60,19 +61,34 @@ def parse_word_pattern(value: Any) -> Pattern:
 
 Numbers = Annotated[tuple[Annotated[Pattern, BeforeValidator(parse_number)], ...], one_or_more]
 Words = Annotated[tuple[Annotated[Pattern, BeforeValidator(parse_word_pattern)], ...], one_or_more]
-Phrases = Annotated[tuple[Annotated[str, Field(pattern=r"\w")], ...], one_or_more]
+
+
+def _sayable(text: str) -> str:
+    if re.search(r"[^\W_]", text) is None:
+        raise ValueError("should have a letter or a digit in it")
+    return text
+
+
+Phrases = Annotated[tuple[Annotated[str, AfterValidator(_sayable)], ...], one_or_more]
 
 # -------------------------------------------------------------------------------------------- rules
 
 
+LONGEST_REPEAT = timedelta(days=1)
 LONGEST_REPLY = 320  # characters: two texts
+
+
+def _remembered(within: timedelta) -> timedelta:
+    if within > LONGEST_REPEAT:
+        raise ValueError("should be a day at most: earlier events are not counted")
+    return within
 
 
 class Repeats(Section):
     """The same caller, at least so many times within so long, this one counted."""
 
     at_least: int = Field(ge=2)
-    within: Duration
+    within: Annotated[Duration, AfterValidator(_remembered)]
 
 
 class When(Section):

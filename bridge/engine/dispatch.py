@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.config import Config
+from bridge.config.routing import LONGEST_REPEAT
 from bridge.engine import operations, page_message
 from bridge.engine.messages import message
 from bridge.engine.rulebook import Clock, CurrentRulebook
@@ -34,7 +35,6 @@ from bridge.vault import Key
 
 BATCH = 50
 QUOTED_CHARACTERS = 2_000  # of an unreadable request; the whole of it stays in the vault
-LONGEST_REPEAT = timedelta(days=1)
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bridge.engine.dispatch import LONGEST_REPEAT
+from bridge.config.routing import LONGEST_REPEAT
 from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.ledger import Action, Record
 from bridge.model.event import IntakeEvent

@@ -7,16 +7,26 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bridge.config import Config, Problem
-from bridge.config.routing import FALLBACK, When
+from bridge.config.routing import FALLBACK, Pattern, When
+from bridge.config.source import Path
 from bridge.model.decision import StepKind
 from bridge.model.ids import LadderId, RoleId
 from bridge.model.priority import Priority
 from bridge.policy.calendars import entries, named_by
 from bridge.policy.routing import Router, compile_rules, role_ladder
 from bridge.policy.schedule import Shift, double_cover, shifts
-from bridge.policy.shadows import covers, earlier_rivals, moments_within, possible_at, shadowed_by
+from bridge.policy.shadows import (
+    earlier_rivals,
+    moments_within,
+    never_again,
+    parts_of,
+    possible_at,
+    shadowed_by,
+    takers_of,
+)
 
 HORIZON = timedelta(days=90)
+LONGEST_SHORT_CODE = 6  # digits: CTIA, Short Code Monitoring Handbook
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +41,14 @@ def prove(config: Config, now: datetime) -> Findings:
     """Look for everything through which a call could fall in the 90 days from `now`."""
     router = compile_rules(config)
     problems = [*_endless_ladders(config), *_unreachable_rules(router, now), *_gaps(router, now)]
-    warnings = [*_on_backup_alone(config, now), *_doubles(config, now), *_calendars(config, now)]
+    warnings = [
+        *_on_backup_alone(config, now),
+        *_doubles(config, now),
+        *_calendars(config, now),
+        *_over(config, now),
+        *_national_numbers(config),
+        *_always_the_first(config),
+    ]
     return Findings(tuple(sorted(problems)), tuple(sorted(warnings)))
 
 
@@ -84,7 +101,7 @@ def _reached_in(router: Router, number: int, gaps: list[Shift], now: datetime) -
     rivals = [rules[rival].when for rival in earlier_rivals(router, number, now)]
     for gap in gaps:
         for at in moments_within(gap.start, gap.until, [when, *rivals], config):
-            if possible_at(when, config, at) and not any(covers(rival, when, config, at) for rival in rivals):
+            if possible_at(when, config, at) and not takers_of(when, rivals, config, at):
                 yield at
                 return
 
@@ -126,6 +143,43 @@ def _doubles(config: Config, now: datetime) -> Iterator[Problem]:
             people = " and ".join(doubles[0].holders)
             message = f'role "{role}" names {people} at once from {_period(config, list(doubles))}; the first holds it'
             yield config.sources["roles.yaml"].problem(("roles", role, "schedule"), message)
+
+
+def _over(config: Config, now: datetime) -> Iterator[Problem]:
+    for number, rule in enumerate(config.routing.rules):
+        if never_again(rule.when, config, now):
+            message = (
+                f'rule "{config.routing.rule_id(number)}" is never true again: its time is over, or is none'
+            )
+            yield config.sources["routing.yaml"].problem(("rules", number), message)
+
+
+def _national_numbers(config: Config) -> Iterator[Problem]:
+    """Numbers that look like a telephone's and have no country code: sources that can give E.164 give nothing else."""
+    given: list[tuple[Path, Pattern]] = [
+        (("lists", name), pattern) for name, patterns in config.routing.lists.items() for pattern in patterns
+    ]
+    for number, rule in enumerate(config.routing.rules):
+        patterns = (each for part in parts_of(rule.when) for each in (*part.called, *part.caller))
+        given += [(("rules", number, "when"), pattern) for pattern in patterns]
+    for path, pattern in given:
+        if pattern.low.isdigit() and len(pattern.low) > LONGEST_SHORT_CODE:
+            message = (
+                f"{pattern.low} has no country code: whatever can be read as a number comes as +1..., +49..."
+            )
+            yield config.sources["routing.yaml"].problem(path, message)
+
+
+def _always_the_first(config: Config) -> Iterator[Problem]:
+    for role_id, role in config.roster.roles.items():
+        for number, layer in enumerate(role.schedule.layers):
+            people = config.roster.persons(layer.people)
+            if layer.hand_off is None and len(people) > 1:
+                message = (
+                    f'"people" names {len(people)} and no "hand_off" says who when: it is always {people[0]}'
+                )
+                path = ("roles", role_id, "schedule", "layers", number, "people")
+                yield config.sources["roles.yaml"].problem(path, message)
 
 
 def _period(config: Config, found: list[Shift]) -> str:

@@ -5,7 +5,8 @@ The answers are sound but not complete: what is said to be shadowed is, and some
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, time, timedelta
 from typing import Any
 
@@ -34,30 +35,59 @@ def shadowed_by(router: Router, number: int, now: datetime) -> tuple[int, ...]:
     for at in moments([rule, *whens], router.config, now):
         if not possible_at(rule, router.config, at):
             continue
-        takers = (
-            rival for rival, when in zip(rivals, whens, strict=True) if covers(when, rule, router.config, at)
-        )
-        taker = next(takers, None)
-        if taker is None:
+        takers = takers_of(rule, whens, router.config, at)
+        if not takers:
             return ()
-        found[taker] = None
+        found |= dict.fromkeys(rivals[taker] for taker in takers)
     return tuple(found)
+
+
+def takers_of(rule: When, rivals: Sequence[When], config: Config, at: datetime) -> tuple[int, ...]:
+    """Which of the rivals together take, at an instant, all that a rule is for; empty if something is left.
+
+    One alone, or those that divide what it is for among them by kind and channel, of which there are few.
+    """
+    alone = next((number for number, rival in enumerate(rivals) if covers(rival, rule, config, at)), None)
+    if alone is not None:
+        return (alone,)
+    for name, values in (("kind", tuple(EventKind)), ("channel", tuple(config.channels))):
+        mine = getattr(rule, name) or values
+        if len(mine) > 1 and any(getattr(part, name) for rival in rivals for part in parts_of(rival)):
+            found: dict[int, None] = {}
+            for value in mine:
+                takers = takers_of(rule.model_copy(update={name: (value,)}), rivals, config, at)
+                if not takers:
+                    return ()
+                found |= dict.fromkeys(takers)
+            return tuple(sorted(found))
+    return ()
+
+
+def never_again(rule: When, config: Config, now: datetime) -> bool:
+    """Whether time alone keeps the conditions from ever being true from `now` on."""
+    return not any(possible_at(rule, config, at) for at in moments([rule], config, now))
 
 
 def earlier_rivals(router: Router, number: int, now: datetime) -> tuple[int, ...]:
     """The rules before a rule that end the search, and could take something that it is for."""
     rules = router.config.routing.rules
     when = rules[number].when if number < len(rules) else When()
-    asked = Asked(_witness(when), now, router.config)
-    timeless = (c for c in compile_when(when, router.config) if c.name not in ("time", "repeats"))
-    # Whatever takes all that a rule is for, takes the witness too, and so is found by the index.
-    pool = candidates(router, asked) if true_of(timeless, asked) else range(number)
-    return tuple(rival for rival in pool if rival < number and not rules[rival].continue_)
+    witness = _witness(when)
+    timeless = [c for c in compile_when(when, router.config) if c.name not in ("time", "repeats")]
+    pool: set[int] = set()
+    # Whatever takes a share of what a rule is for, by kind or channel, takes one of these: the index finds it.
+    for each in _of_every_kind(witness, when, router.config):
+        asked = Asked(each, now, router.config)
+        if not true_of(timeless, asked):
+            pool = set(range(number))
+            break
+        pool.update(candidates(router, asked))
+    return tuple(sorted(rival for rival in pool if rival < number and not rules[rival].continue_))
 
 
 def moments(whens: Iterable[When], config: Config, now: datetime) -> list[datetime]:
     """Instants from `now` on, one of each kind that the rules' conditions about time tell apart."""
-    parts = [part for when in whens for part in _parts(when) if part.times is not None]
+    parts = [part for when in whens for part in parts_of(when) if part.times is not None]
     found = {now}
     starts = [now, *(end for part in parts for end in _ends_of_dates(part, config) if end > now)]
     for start in starts:
@@ -68,7 +98,7 @@ def moments(whens: Iterable[When], config: Config, now: datetime) -> list[dateti
 
 def moments_within(start: datetime, until: datetime, whens: Iterable[When], config: Config) -> list[datetime]:
     """`start`, and the instants before `until` at which the rules' conditions about time can change."""
-    parts = [part for when in whens for part in _parts(when)]
+    parts = [part for when in whens for part in parts_of(when)]
     return sorted({start, *(edge for part in parts for edge in _edges(part, config, start, until))})
 
 
@@ -86,10 +116,11 @@ def _edges(part: When, config: Config, start: datetime, until: datetime) -> Iter
             yield from (edge for edge in (span.start, span.until) if start <= edge < until)
 
 
-def _parts(when: When) -> Iterator[When]:
+def parts_of(when: When) -> Iterator[When]:
+    """The conditions and all that stand within them."""
     yield when
     for part in (*when.any, *when.all, *((when.not_,) if when.not_ else ())):
-        yield from _parts(part)
+        yield from parts_of(part)
 
 
 def possible_at(when: When, config: Config, at: datetime) -> bool:
@@ -212,6 +243,15 @@ def _witness(when: When) -> IntakeEvent:
         queue=protect_optional(said.get("queue")),
         language=said.get("language"),
     )
+
+
+def _of_every_kind(witness: IntakeEvent, when: When, config: Config) -> Iterator[IntakeEvent]:
+    """The witness, and in what the conditions leave open another of each kind, and by each channel."""
+    yield witness
+    if not any(part.kind for part in parts_of(when)):
+        yield from (replace(witness, kind=kind) for kind in EventKind)
+    if not any(part.channel for part in parts_of(when)):
+        yield from (replace(witness, channel=channel) for channel in config.channels)
 
 
 def _demands(when: When) -> Iterator[When]:

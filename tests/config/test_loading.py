@@ -211,3 +211,41 @@ def test_a_calendar_that_is_no_calendar_is_a_mistake(tmp_path: Path) -> None:
 def test_a_configuration_is_frozen() -> None:
     with pytest.raises(AttributeError):
         hospital().hash = ""  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {
+                "rules": [
+                    {"when": {"repeats": {"at_least": 3, "within": "2 days"}}, "then": {"role": "cardiology"}}
+                ]
+            },
+            "should be a day at most",
+        ),
+        (
+            {"rules": [{"when": {"words": "!!"}, "then": {"role": "cardiology"}}]},
+            "should have a letter or a digit",
+        ),
+        (
+            {
+                "roles": {
+                    "cardiology": role(
+                        schedule={
+                            "layers": [{"people": "ana"}],
+                            "swaps": [
+                                {"from": "2026-12-01", "until": "2026-12-02", "people": ["ana", "ana"]}
+                            ],
+                        }
+                    )
+                }
+            },
+            "needs two people",
+        ),
+        ({"roles": {"cardiology": role(room={"name": "C", "members": "duty"})}}, "'roster' or 'on_duty'"),
+    ],
+)
+def test_what_could_never_work_is_refused(changes: dict[str, Any], said: str) -> None:
+    [problem] = problems_of(**changes)
+    assert said in problem

@@ -159,6 +159,49 @@ def test_rules_that_shadow_another_together_are_both_named() -> None:
     assert found == ['rule "r2" is never reached: "r0" (line 1) and "r1" (line 1) take all that it is for']
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "left"),
+    [
+        ({"kind": ["text", "page"]}, {"kind": ["voicemail", "abandoned_call", "missed_call"]}, False),
+        ({"kind": ["text", "page"]}, {"kind": ["voicemail", "abandoned_call"]}, True),
+        ({"kind": "text"}, {"not": {"kind": "text"}}, False),
+        ({"channel": "sms"}, {"channel": "events", "called": "+1555*"}, False),
+        ({"channel": "sms"}, {"channel": "events", "called": "+1556*"}, True),
+    ],
+)
+def test_rules_that_divide_all_of_another_by_kind_or_channel_shadow_it_together(
+    first: dict[str, Any], second: dict[str, Any], left: object
+) -> None:
+    found = problems(with_rules(first, second, {"called": "+15550100"}))
+    shadowed = [
+        text for text in found if 'rule "r2" is never reached' in text and "take all that it is for" in text
+    ]
+    assert len(shadowed) == (0 if left else 1)
+
+
+def test_a_rule_whose_time_is_over_is_told() -> None:
+    config = with_rules({"dates": "2026-01-01..2026-01-05"}, {"dates": "2026-12-24..2026-12-26"})
+    [told] = warnings(config)
+    assert 'rule "r0" is never true again' in told
+
+
+def test_a_number_without_its_country_code_is_told_and_a_short_code_is_none() -> None:
+    config = with_rules(
+        {"called": "555 010 0100"},
+        {"any": [{"caller": "45678"}, {"caller": "list:lines"}]},
+        lists={"lines": ["5550123456"]},
+    )
+    told = " ".join(warnings(config))
+    assert told.count("has no country code") == 2
+    assert "45678 has" not in told
+
+
+def test_several_people_in_a_layer_without_a_hand_off_are_told() -> None:
+    layers = {"layers": [{"people": ["ana", "ben"]}]}
+    [told] = warnings(hospital(roles={"cardiology": role(schedule=layers)}))
+    assert 'no "hand_off" says who when: it is always ana' in told
+
+
 def test_a_rule_that_continues_shadows_nothing() -> None:
     rules = [{"then": CARDIOLOGY, "continue": True}, {"when": {"called": "+1"}, "then": CARDIOLOGY}]
     assert problems(hospital(rules=rules)) == []
