@@ -345,7 +345,7 @@ async def _run_loops(
             rulebook=live,
             situation=situation,
             now=now,
-            wake=decided,
+            wake=partial(_ring, decided, bells.retain.ring),
             reload=reload,
         )
         readiness = Readiness(database, keys, matrix.courier, live, now=now, wake=bells.deliver.ring)
@@ -455,6 +455,11 @@ def _keep_ledger(
     )
     group.create_task(run_loop("notarise", Wake(), notary.step, pulse.beat))
     group.create_task(run_loop("refusals", Wake(), refusals.step, pulse.beat))
+
+
+def _ring(*bells: Callable[[], None]) -> None:
+    for bell in bells:
+        bell()
 
 
 def _retention(house: House, live: LiveRulebook, now: Clock) -> Retention:

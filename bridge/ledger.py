@@ -52,6 +52,7 @@ class Action(StrEnum):
     NUMBER_SHOWN = "number_shown"
     SNOOZED = "snoozed"
     CLOSED = "closed"
+    RECALLED = "recalled"  # by a clinician, before its time
     HANDED_OVER = "handed_over"
     SHIFT_CHANGED = "shift_changed"
     LOGGED_IN = "logged_in"  # an administrator, or the bot's own device

@@ -29,6 +29,7 @@ from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
+from bridge.vault import Key, KeyDestroyedError
 
 BATCH = 50
 # Keys travel apart from messages and may come after them.
@@ -158,6 +159,7 @@ class Answers:
             config, now = self._rulebook().config, self._now()
             asker = commands.Asked(
                 connection=connection,
+                keys=self._keys,
                 inbox=self._inbox,
                 config=config,
                 situation=self._situation,
@@ -223,10 +225,9 @@ class Answers:
         now = self._now()
         html = escape(text).replace("\n", "<br>")
         content = message(PageText(Phi(text), Phi(html), (to.sender,), notice=True))
-        if page is not None:
-            _, key = await self._inbox.event_of(connection, page.latest or page.intake)
-        else:
-            key = await self._keys.new_data_key(connection, ANSWER_CLASS, now)
+        key = await self._key_of(connection, page)
+        if key is None:
+            page, key = None, await self._keys.new_data_key(connection, ANSWER_CLASS, now)
         draft = Draft(
             destination,
             Purpose.ANSWER,
@@ -236,3 +237,13 @@ class Answers:
             target_event=to.event,
         )
         await outbox.put(connection, [draft], now)
+
+    async def _key_of(self, connection: AsyncConnection, page: Page | None) -> Key | None:
+        """The key of a page's content; None where there is no page, or none that has content."""
+        if page is None:
+            return None
+        try:
+            _, key = await self._inbox.event_of(connection, page.latest or page.intake)
+        except KeyDestroyedError:
+            return None
+        return key

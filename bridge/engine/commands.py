@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.config import Config
 from bridge.engine import page_message
 from bridge.engine.messages import message
+from bridge.engine.recall import recall
 from bridge.engine.situation import Situation, destination_of
 from bridge.ledger import Action, Record
 from bridge.model.decision import Move
@@ -29,6 +30,7 @@ from bridge.policy.schedule import Change, on_call, on_leave
 from bridge.policy.summaries import on_call_line
 from bridge.store import ledger, outbox, pages, reports, shifts
 from bridge.store.inbox import IntakeStore
+from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
 
 WHICH = "Several pages are waiting. Tap ✅ under yours, or reply to it."
@@ -45,6 +47,7 @@ class Asked:
     """A command, with all that it is about."""
 
     connection: AsyncConnection
+    keys: KeyRing
     inbox: IntakeStore
     config: Config
     situation: Situation
@@ -233,6 +236,10 @@ async def _snooze(asked: Asked, _role: RoleId) -> str | None:
     return None
 
 
+async def _recall(asked: Asked, _role: RoleId) -> str | None:
+    return await recall(asked.connection, asked.keys, asked.said, asked.page, asked.now)
+
+
 async def _help(_asked: Asked, _role: RoleId) -> str | None:
     return HELP
 
@@ -253,6 +260,7 @@ VERBS: dict[Verb, Callable[[Asked, RoleId], Awaitable[str | None]]] = {
     Verb.TAKE: _take,
     Verb.GIVE: _give,
     Verb.SNOOZE: _snooze,
+    Verb.RECALL: _recall,
     Verb.HELP: _help,
 }
 RECORDED = {

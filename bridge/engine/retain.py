@@ -78,9 +78,13 @@ class Retention:
         self._next = EPOCH
 
     async def step(self) -> float | None:
-        """Sweep if it is time. Raises HomeserverError; what was done until then stays done."""
+        """Sweep if it is time, and take back what was recalled.
+
+        Raises HomeserverError, HomeserverDatabaseError; what was done until then stays done.
+        """
         now = self._now()
         if now < self._next:
+            await self._take_back()
             return (self._next - now).total_seconds()
         self._next = now + AGAIN
         destroyed = await self._destroy_pages() + await self._destroy_loose()
@@ -97,6 +101,14 @@ class Retention:
         every = self._rulebook().config.retention.sweep_every
         self._next = now + every
         return every.total_seconds()
+
+    async def _take_back(self) -> None:
+        async with self._database.read() as connection:
+            recalled = await retention.is_recalled(connection)
+        if recalled:
+            await self._database.forget_deleted()
+            await self._redact()
+            await self._prove()
 
     async def _destroy_pages(self) -> int:
         async with self._database.read() as connection:

@@ -2,8 +2,8 @@
 
 A homeserver reads the type, the envelope and the relations of every event, every state event, every reaction and
 every redaction reason (Matrix spec, 'End-to-End Encryption'). So an event of ours is ciphertext, a tap from a fixed
-set, or an empty redaction; and to devices go only ciphertext and refusals. Every request of the bridge and of its
-library passes here.
+set, an empty redaction, or an empty mark up to which is purged; and to devices go only ciphertext and refusals. Every
+request of the bridge and of its library passes here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ EVENT_ID = re.compile(r"\$[!-~]{1,254}")
 CIPHERTEXT = {"algorithm", "ciphertext", "device_id", "sender_key", "session_id", "m.relates_to"}
 RELATION = {"rel_type", "event_id", "is_falling_back", "m.in_reply_to"}
 RELATION_TYPES = {"m.replace", "m.thread"}
+PURGED = "org.nightbell.purged"  # empty: what is older can be purged
 TAPS = {tap.value for tap in Tap}
 TO_DEVICES = {
     "m.room.encrypted": {"algorithm", "ciphertext", "sender_key", "org.matrix.msgid"},
@@ -59,6 +60,9 @@ def _check_event(kind: str, content: Mapping[str, Any]) -> None:
         _demand(relation["key"] in TAPS, "a reaction's key is readable")
         _demand(relation["rel_type"] == "m.annotation", "a reaction annotates")
         _demand(_is_event(relation["event_id"]), "a reaction is to an event")
+        return
+    if kind == PURGED:
+        _demand(not content, "a mark for a purge says nothing")
         return
     _demand(kind == "m.room.encrypted", f"an event of type {kind} is readable")
     _demand(

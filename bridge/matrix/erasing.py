@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from mautrix.api import Method
 
+from bridge.matrix.budget import PURGED
 from bridge.matrix.homeserver import Homeserver, path
 from bridge.matrix.machine import Machine
 from bridge.model.doors import Presence, Purge
@@ -16,7 +17,6 @@ from bridge.model.errors import HomeserverError
 from bridge.model.ids import EventId, RoomId
 
 ADMIN = "_synapse/admin/v1"
-MARK = "org.nightbell.purged"
 POLL_SECONDS = 0.2
 POLLS = 600
 REFUSALS = ("M_FORBIDDEN", "M_NOT_FOUND", "M_UNRECOGNIZED")
@@ -58,7 +58,7 @@ class MatrixEraser:
 
     async def mark(self, room: RoomId, transaction: str) -> EventId | None:
         """Send an empty event of a type that clients do not show."""
-        where = path("rooms", room, "send", MARK, transaction)
+        where = path("rooms", room, "send", PURGED, transaction)
         try:
             return EventId((await self._homeserver.request(Method.PUT, where, {}))["event_id"])
         except HomeserverError as error:

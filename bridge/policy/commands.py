@@ -26,6 +26,7 @@ class Verb(StrEnum):
     GIVE = "give"
     SNOOZE = "snooze"
     ANSWER = "answer"
+    RECALL = "recall"
     HELP = "help"
 
 
@@ -63,10 +64,12 @@ _WORDS: dict[str, Verb] = {
     "reply": Verb.ANSWER,
 }
 # With more words after them these are talk, even under a page: "call me when you are up", "who is this".
-_ONLY_ALONE = frozenset({"call", "who", "help"})
+_ONLY_ALONE = frozenset({"call", "who", "help", "recall"})
 # Without more words these are talk, unless they are said to the bridge.
 _NOT_ALONE = frozenset({"answer", "reply"})
 _KEYCAP = "\u20e3"
+# What it does can't be undone, so that it is never guessed: "really" is as near to it as a slip of the thumb.
+_NEAR = [word for word, verb in _WORDS.items() if verb is not Verb.RECALL]
 _REACTIONS = {
     "✅": Verb.ACCEPT,
     "👍": Verb.ACCEPT,
@@ -116,7 +119,7 @@ def parse(text: Phi[str], *, addressed: bool) -> Command | NotUnderstood | None:
         return None
     if len(words) == 1 and re.fullmatch("[0-9]{1,2}", words[0]):
         return Command(Verb.ANSWER, Phi(words[0]))
-    if len(words) == 1 and (near := get_close_matches(words[0], _WORDS, n=1, cutoff=0.75)):
+    if len(words) == 1 and (near := get_close_matches(words[0], _NEAR, n=1, cutoff=0.75)):
         return Command(_WORDS[near[0]])
     return NotUnderstood(f"I didn't understand that. {HELP}")
 
@@ -144,7 +147,7 @@ HELP = """\
 Tap a reaction under the page, or reply to it:
 ✅ accept · ❌ decline
 ☎️ call back · 🏁 close OUTCOME
-forward NAME · snooze 10 min
+forward NAME · snooze 10 min · recall
 1️⃣ … or answer TEXT, to its sender
 In the room: oncall · take · !give NAME"""
 

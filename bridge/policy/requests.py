@@ -33,7 +33,7 @@ def refusal(config: Config, verb: Verb, role: RoleId, user: UserId, page: Page |
     """Why somebody may not do what they ask, said to them; None if they may.
 
     Everybody in the room may ask who is on call. What changes a page or a shift is for the role's people, calling
-    back for whoever accepted, since it shows the caller's number.
+    back for whoever accepted, since it shows the caller's number, and recalling, since nobody else may need it.
     """
     if verb in (Verb.HELP, Verb.ONCALL):
         return None
@@ -42,6 +42,8 @@ def refusal(config: Config, verb: Verb, role: RoleId, user: UserId, page: Page |
         return "I don't know your account. An administrator can add it to roles.yaml."
     if person not in members(config, role):
         return f"That is for {config.roster.roles[role].name}, which you are not a member of."
+    if verb is Verb.RECALL and page is not None:
+        return None if page.accepted_by == user else "Accept the page first; then you can recall it."
     # An afterthought to a page's sender is welcome when it is closed, too.
     return None if page is None or verb is Verb.ANSWER else _refusal_of_page(verb, page, user)
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bridge.model.ids import EventId
 from bridge.policy.retention import Hold, HoldKind
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import WAITING as UNSENT
@@ -70,6 +71,13 @@ async def older_than(connection: AsyncConnection, before: datetime, in_force: It
         elif hold.kind is HoldKind.ROLE and f"role:{hold.value}" in rooms:
             held.append(HeldSpan(rooms[f"role:{hold.value}"], hold.start, hold.until))
     return Loose(before, tuple(held))
+
+
+async def may_go(connection: AsyncConnection, words: EventId, loose: Loose) -> bool:
+    """Whether no hold keeps what a person wrote."""
+    free = loose.covers(inbound.c.received_at, inbound.c.room_id)
+    query = select(inbound.c.seq).where(inbound.c.event_id == words, free)
+    return (await connection.execute(query)).first() is not None
 
 
 async def destroy(

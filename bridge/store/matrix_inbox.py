@@ -108,7 +108,20 @@ async def waiting_events(connection: AsyncConnection, limit: int) -> list[RawRoo
 
 async def settle_event(connection: AsyncConnection, seq: int, state: str) -> None:
     """An event has been acted on (`done`), or can't be read (`unreadable`). Its content is not needed again."""
-    await connection.execute(update(inbound).where(inbound.c.seq == seq).values(state=state, content={}))
+    # What it asked for may have destroyed the event itself.
+    alive = (inbound.c.seq == seq) & (inbound.c.state != "destroyed")
+    await connection.execute(update(inbound).where(alive).values(state=state, content={}))
+
+
+async def wrote(connection: AsyncConnection, user: UserId, event: EventId, room: RoomId) -> bool:
+    """Whether an event of a room is what a person wrote there, and still there."""
+    query = select(inbound.c.seq).where(
+        inbound.c.event_id == event,
+        inbound.c.room_id == room,
+        inbound.c.sender == user,
+        inbound.c.state != "destroyed",
+    )
+    return (await connection.execute(query)).first() is not None
 
 
 async def count_attempt(connection: AsyncConnection, seq: int) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bridge.config.retention import OPERATIONS
 from bridge.model.ids import EventId, IntakeId, PageId, RetentionClassId, RoleId, RoomId
 from bridge.model.page import PageState
 from bridge.policy.retention import Life
@@ -97,7 +98,29 @@ async def lives(
     if after is not None:
         opened, last = after
         query = query.where(tuple_(page.c.opened_at, page.c.id) > tuple_(literal(opened, Instant), last))
-    rows = (await connection.execute(query)).all()
+    return await _lives(connection, (await connection.execute(query)).all())
+
+
+async def life_of(connection: AsyncConnection, page_id: PageId) -> Life | None:
+    """A page that still has content."""
+    query = select(page, intake.c.caller_mac).join(intake, intake.c.id == page.c.intake)
+    query = query.where(page.c.id == page_id, page.c.destroyed_at.is_(None))
+    found = await _lives(connection, (await connection.execute(query)).all())
+    return found[0] if found else None
+
+
+async def life_of_words(connection: AsyncConnection, words: EventId) -> Life | None:
+    """The page, if it still has content, that something a person wrote is about."""
+    query = (
+        select(outbox.c.page)
+        .join(inbound, inbound.c.about == outbox.c.event)
+        .where(inbound.c.event_id == words, outbox.c.page.is_not(None))
+    )
+    found = (await connection.execute(query)).scalars().first()
+    return None if found is None else await life_of(connection, PageId(found))
+
+
+async def _lives(connection: AsyncConnection, rows: Sequence[Any]) -> list[Life]:
     rooms: defaultdict[str, set[RoomId]] = defaultdict(set)
     places = select(outbox.c.page, outbox.c.room).where(
         outbox.c.page.in_([row.id for row in rows]), outbox.c.room.is_not(None)
@@ -188,6 +211,23 @@ async def destroy_pages(
     events = (await connection.execute(query)).all()
     destructions = {row.id: ids[row.of] for row in events}
     return await destroy_intakes(connection, keys, events, destructions, now)
+
+
+async def recall_words(
+    connection: AsyncConnection, words: EventId, room: RoomId, why: str, now: datetime
+) -> None:
+    """What a person wrote goes from its room and from here, before its time."""
+    identifier = uuid4().hex
+    facts = {"class": OPERATIONS, "why": why}
+    await connection.execute(insert(destruction).values(id=identifier, facts=facts, at=now))
+    await note_erasures(connection, [(identifier, room, words)])
+    await forget_words(connection, [words])
+
+
+async def is_recalled(connection: AsyncConnection) -> bool:
+    """Whether something waits to be taken back from its room."""
+    waiting = select(erasure.c.id).where(erasure.c.state == "todo").limit(1)
+    return (await connection.execute(waiting)).first() is not None
 
 
 async def note_erasures(connection: AsyncConnection, places: Iterable[tuple[str, str, str]]) -> None:

@@ -43,8 +43,9 @@ def test_ciphertext_with_what_the_bridge_relates_it_to_passes(relation: Any) -> 
     send("m.room.encrypted", {**ENVELOPE, "m.relates_to": relation} if relation else ENVELOPE)
 
 
-def test_a_tap_and_an_empty_redaction_pass() -> None:
+def test_a_tap_an_empty_redaction_and_an_empty_mark_pass() -> None:
     send("m.reaction", REACTION)
+    send("org.nightbell.purged", {})
     check(path("rooms", ROOM, "redact", EVENT, "nb-erase-1"), {})
 
 
@@ -64,6 +65,7 @@ def test_a_tap_and_an_empty_redaction_pass() -> None:
         ("m.reaction", {"m.relates_to": {"rel_type": "m.annotation", "event_id": EVENT, "key": "Bed 12"}}),
         ("m.reaction", {**REACTION, "shortcode": "Bed 12"}),
         ("m.sticker", {}),
+        ("org.nightbell.purged", {"body": "Bed 12"}),
     ],
 )
 def test_what_could_be_read_is_refused_without_repeating_it(kind: str, content: dict[str, Any]) -> None:

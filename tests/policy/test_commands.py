@@ -50,6 +50,11 @@ def test_what_is_said_to_a_page_may_say_more(text: str, expected: Verb, argument
     assert parse(Phi(text), addressed=True) == Command(expected, Phi(argument))
 
 
+@pytest.mark.parametrize("text", ["really", "recal", "recall that she is allergic", "I recall"])
+def test_what_can_not_be_undone_is_never_guessed(text: str) -> None:
+    assert verb(text, addressed=True) is None
+
+
 def test_an_exclamation_mark_addresses_the_bridge() -> None:
     assert parse(Phi("!give ben"), addressed=False) == Command(Verb.GIVE, Phi("ben"))
 

@@ -178,6 +178,37 @@ async def test_a_stat_page_is_not_snoozed(hospital: Hospital, staff: Staff) -> N
     await accepted(ada, page)
 
 
+async def test_who_has_a_page_can_recall_it(hospital: Hospital, staff: Staff) -> None:
+    ada, ben = staff["ada"], staff["ben"]
+    page = await paged(hospital, ada, "not meant for this room")
+    await ben.message("not meant for this room")
+    await asked(ben, page.room_id, "recall", "Accept the page first", in_reply_to=page.event_id)
+    await accepted(ada, page)
+    written = await ben.say(page.room_id, "whose is it?", thread=page.event_id)
+    await ada.message("whose is it?")
+    await asked(ben, page.room_id, "recall", "Accept the page first", in_reply_to=page.event_id)
+    await asked(ada, page.room_id, "recall", "It is recalled", in_reply_to=page.event_id)
+    await ben.wait_for(lambda: {page.event_id, written} <= ben.redacted)
+    query = "SELECT actor, action FROM ledger WHERE action IN ('recalled', 'destroyed') ORDER BY seq"
+    assert rows(hospital, query)[-2:] == [(ada.user_id, "recalled"), ("nightbell", "destroyed")]
+    sealed = (
+        "SELECT intake.state, length(intake.sealed) FROM intake JOIN page ON page.intake = intake.id "
+        "JOIN ledger ON ledger.page = page.id WHERE action = 'recalled'"
+    )
+    assert rows(hospital, sealed) == [("destroyed", 0)]
+
+
+async def test_people_recall_their_own_words_and_nobody_elses(hospital: Hospital, staff: Staff) -> None:
+    ada, ben = staff["ada"], staff["ben"]
+    room = (await paged(hospital, ada, "words are about this")).room_id
+    words = await ben.say(room, "her name is on the list")
+    await ada.message("on the list")
+    await asked(ada, room, "recall", "your own message", in_reply_to=words)
+    assert words not in ada.redacted
+    await asked(ben, room, "recall", "It is recalled", in_reply_to=words)
+    await ada.wait_for(lambda: words in ada.redacted)
+
+
 async def test_taking_and_giving_a_shift_changes_whom_pages_go_to(hospital: Hospital, staff: Staff) -> None:
     ada, ben = staff["ada"], staff["ben"]
     room = (await paged(hospital, ada, "before the shift is taken")).room_id
