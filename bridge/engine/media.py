@@ -27,7 +27,7 @@ from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
 from bridge.policy.rendering import PageText
 from bridge.store import attachments, outbox
-from bridge.store.attachments import Unposted, Untranscribed, Waiting
+from bridge.store.attachments import Locked, Unposted, Untranscribed, Waiting
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
@@ -91,13 +91,26 @@ class Media:
             return None
         async with self._database.read() as connection:
             now, keys = self._now(), self._keys
-            waiting = await attachments.waiting(connection, keys, now, but=self._busy, limit=free)
+            due = await attachments.waiting(connection, keys, now, but=self._busy, limit=free)
             sent = await attachments.to_remove(connection, keys, now, AT_ONCE)
+        for each in due:
+            if isinstance(each, Locked):
+                await self._tell_of_locked(each)
+        waiting = [each for each in due if isinstance(each, Waiting)]
         gone = [one for one in sent if one.id not in self._busy][: free - len(waiting)]
         for one, work in [*((one, self._bring) for one in waiting), *((one, self._remove) for one in gone)]:
             self._busy.add(one.id)
             group.create_task(self._work(one, work), name=f"media {one.id}")
-        return FIRST_PAUSE.total_seconds() if waiting else None
+        return FIRST_PAUSE.total_seconds() if due else None
+
+    async def _tell_of_locked(self, one: Locked) -> None:
+        """One that does not open must keep no other from its room."""
+        log.error("attachment_locked", attachment=one.id, channel=one.channel)
+        said = f"⚠️ {one.channel}: what belongs to a page does not open: row {one.id} was changed. Ask its source."
+        async with self._database.write() as connection:
+            await attachments.mark_failed(connection, one, "it does not open")
+            await operations.tell(connection, self._keys, said, self._now())
+        self._decided()
 
     async def _work(self, one: Waiting, work: Callable[[Waiting], Awaitable[None]]) -> None:
         try:
@@ -170,8 +183,7 @@ class Media:
 
     async def _encrypt(self, one: Waiting) -> Waiting:
         """Fetch, convert and encrypt. Without a file if there is nothing to hear in it."""
-        if one.attachment is None:
-            raise MediaError("its row was changed, or its key is missing", retry=False)
+        assert one.attachment is not None  # noqa: S101 - it has no file yet, so that it has this
         fetched = await self._fetch(one.channel, one.attachment)
         recording, trouble = await self._converted(fetched)
         if recording is not None and recording.milliseconds == 0:

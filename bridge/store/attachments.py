@@ -41,6 +41,14 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Locked:
+    """One that does not open: its row was changed, or its key is not the one that it was sealed under."""
+
+    id: str
+    channel: ChannelId
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a page's message stands, in the thread of which its attachments belong."""
 
@@ -109,7 +117,7 @@ async def put(
 
 async def waiting(
     connection: AsyncConnection, keys: KeyRing, now: datetime, *, but: Collection[str], limit: int
-) -> list[Waiting]:
+) -> list[Waiting | Locked]:
     """Those of routed events that are due."""
     query = (
         _with_keys()
@@ -122,13 +130,16 @@ async def waiting(
         .order_by(attachment.c.not_before)
         .limit(limit)
     )
-    found = []
+    found: list[Waiting | Locked] = []
     for row in (await connection.execute(query)).all():
-        key = _key(row, keys)
         opened = None
-        with suppress(VaultError):
+        try:
+            key = _key(row, keys)
             if row.sealed is not None:
                 opened = Attachment.from_seal_form(key.open(row.sealed, f"attachment {row.id}"))
+        except VaultError:
+            found.append(Locked(row.id, ChannelId(row.channel)))
+            continue
         found.append(
             Waiting(
                 id=row.id,
@@ -192,7 +203,7 @@ async def postpone(connection: AsyncConnection, one: Waiting, until: datetime, e
     await connection.execute(update(attachment).where(attachment.c.id == one.id).values(values))
 
 
-async def mark_failed(connection: AsyncConnection, one: Waiting, error: str) -> None:
+async def mark_failed(connection: AsyncConnection, one: Waiting | Locked, error: str) -> None:
     """It can't be had, for a reason that holds no PHI."""
     values = {"state": "failed", "error": error, "sealed": None, "file": None}
     await connection.execute(
@@ -258,20 +269,21 @@ async def to_remove(connection: AsyncConnection, keys: KeyRing, now: datetime, l
     )
     found = []
     for row in (await connection.execute(query)).all():
-        key = _key(row, keys)
-        found.append(
-            Waiting(
-                id=row.id,
-                intake=IntakeId(row.intake),
-                channel=ChannelId(row.channel),
-                key=key,
-                attachment=Attachment.from_seal_form(key.open(row.sealed, f"attachment {row.id}")),
-                file=None,
-                mxc=row.mxc,
-                attempts=row.attempts,
-                received_at=row.received_at,
+        with suppress(VaultError):  # what does not open stays at its source
+            key = _key(row, keys)
+            found.append(
+                Waiting(
+                    id=row.id,
+                    intake=IntakeId(row.intake),
+                    channel=ChannelId(row.channel),
+                    key=key,
+                    attachment=Attachment.from_seal_form(key.open(row.sealed, f"attachment {row.id}")),
+                    file=None,
+                    mxc=row.mxc,
+                    attempts=row.attempts,
+                    received_at=row.received_at,
+                )
             )
-        )
     return found
 
 

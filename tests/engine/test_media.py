@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from bridge.engine.media import PATIENCE, TOLD_AT, Media
 from bridge.model.attachment import Attachment
@@ -250,3 +250,13 @@ async def test_one_that_succeeds_later_is_said_later(world: World) -> None:
     world.heard = [MediaError("transcription took too long", retry=True), "Room twelve"]
     await world.work(5)
     assert [said["purpose"] for said in await world.said()] == [Purpose.MEDIA, Purpose.NOTE]
+
+
+async def test_one_that_does_not_open_keeps_no_other_from_its_room(world: World) -> None:
+    async with world.database.write() as connection:
+        await connection.execute(update(tables.attachment).values(sealed=b"changed"))
+    await open_page(world.database, world.keys, world.inbox, "2", THERE)
+    await world.work(2)
+    assert [said["purpose"] for said in await world.said()] == [Purpose.MEDIA]
+    [told] = await world.said(OPERATIONS)
+    assert "does not open" in str(told["body"])

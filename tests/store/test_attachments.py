@@ -9,7 +9,7 @@ from bridge.model.doors import Destination
 from bridge.model.ids import EventId, RoleId
 from bridge.model.phi import Phi
 from bridge.store import attachments, outbox, tables
-from bridge.store.attachments import Unposted, Waiting
+from bridge.store.attachments import Locked, Unposted, Waiting
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
@@ -22,7 +22,7 @@ THERE = Attachment("audio/wav", place=Phi("default/100/INBOX/msg0001"))
 HERE = Attachment("audio/wav", name=Phi("msg0001.WAV"), content=Phi(b"RIFF\n\0\nspeech"))
 
 
-async def waiting(database: Database, keys: KeyRing) -> list[Waiting]:
+async def waiting(database: Database, keys: KeyRing) -> list[Waiting | Locked]:
     async with database.read() as connection:
         return await attachments.waiting(connection, keys, NOW, but=(), limit=10)
 
@@ -35,6 +35,7 @@ async def unposted(database: Database, keys: KeyRing) -> list[Unposted]:
 async def upload(database: Database, keys: KeyRing, *, remove: bool = False) -> None:
     async with database.write() as connection:
         [one] = await attachments.waiting(connection, keys, NOW, but=(), limit=10)
+        assert isinstance(one, Waiting)
         await attachments.keep_file(connection, one, Phi(b"{}"), b"ciphertext", remove=remove)
         await attachments.keep_address(connection, one, "mxc://nightbell.test/a")
         await attachments.mark_uploaded(connection, one)
@@ -70,7 +71,8 @@ async def test_one_is_as_it_was_once_its_event_is_a_page(
     database: Database, keys: KeyRing, inbox: IntakeStore
 ) -> None:
     await open_page(database, keys, inbox, "1", HERE, THERE)
-    assert {one.attachment for one in await waiting(database, keys)} == {HERE, THERE}
+    found = await waiting(database, keys)
+    assert {one.attachment for one in found if isinstance(one, Waiting)} == {HERE, THERE}
 
 
 async def test_an_event_without_a_page_keeps_its_own_to_itself(
@@ -101,6 +103,7 @@ async def test_what_came_with_its_event_goes_from_here_once_it_is_encrypted(
     await open_page(database, keys, inbox, "1", HERE)
     async with database.write() as connection:
         [one] = await attachments.waiting(connection, keys, NOW, but=(), limit=10)
+        assert isinstance(one, Waiting)
         await attachments.keep_file(connection, one, Phi(b"{}"), b"ciphertext", remove=False)
     assert (await row(database))["sealed"] is None
 
@@ -160,6 +163,7 @@ async def test_what_is_uploaded_too_late_is_not_posted(
     life = await open_page(database, keys, inbox, "1", HERE)
     async with database.write() as connection:
         [one] = await attachments.waiting(connection, keys, NOW, but=(), limit=10)
+        assert isinstance(one, Waiting)
         await attachments.keep_file(connection, one, Phi(b"{}"), b"ciphertext", remove=False)
     await destroy(database, keys, life)
     async with database.write() as connection:
