@@ -36,6 +36,7 @@ from bridge.engine.loop import Wake, run_loop
 from bridge.engine.media import Media
 from bridge.engine.notarise import Notary
 from bridge.engine.offboard import Offboarding
+from bridge.engine.prune import Pruning
 from bridge.engine.pulse import Pulse
 from bridge.engine.readiness import Readiness
 from bridge.engine.receipts import Receipts
@@ -441,13 +442,12 @@ def _keep_ledger(
     now: Clock,
     wake: Callable[[], None],
 ) -> None:
-    """Start what signs the ledger, and what records whom the doors refused."""
+    """Start what signs the ledger, what lets its oldest records go, and what records whom the doors refused."""
     kept = house.config.nightbell.ledger
     notary = Notary(
         house.database,
         house.keys,
         every=kept.sign_every,
-        keep=kept.keep,
         anchors=open_anchors(kept),
         now=now,
         beat=pulse.beat,
@@ -455,6 +455,8 @@ def _keep_ledger(
     )
     group.create_task(run_loop("notarise", Wake(), notary.step, pulse.beat))
     group.create_task(run_loop("refusals", Wake(), refusals.step, pulse.beat))
+    pruning = Pruning(house.database, keep=kept.keep, now=now)
+    group.create_task(run_loop("prune", Wake(), pruning.step, pulse.beat))
 
 
 def _ring(*bells: Callable[[], None]) -> None:

@@ -63,11 +63,11 @@ class Action(StrEnum):
     HOLD_PLACED = "hold_placed"
     HOLD_LIFTED = "hold_lifted"
     EXPORTED = "exported"
-    PRUNED = "pruned"  # the oldest records, their time over, up to a signature that stays
     KEY_ROTATED = "key_rotated"
     OFFBOARDED = "offboarded"
     CAPTURED = "captured"  # somebody has a channel's raw traffic recorded for a time
     OPENED = "opened"  # content was shown to an administrator
+    PRUNED = "pruned"  # records whose own time was up
     CANARY = "canary"  # a leak check planted something
 
 

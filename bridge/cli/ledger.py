@@ -6,7 +6,7 @@ import asyncio
 import csv
 import json
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -23,10 +23,11 @@ from bridge.cli.administrators import Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.config.routing import parse_number
-from bridge.ledger import Action, Checkpoint, Link, Record
+from bridge.ledger import Action, Link, Record
 from bridge.model.errors import AnchorError
 from bridge.model.ids import PageId
 from bridge.model.phi import Phi
+from bridge.store import holds
 from bridge.store import ledger as rows
 from bridge.store.inbox import CALLER
 from bridge.store.keys import KeyRing
@@ -103,12 +104,15 @@ def export(
 
 @app.command()
 def prune(
+    by: By = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,  # noqa: FBT002
     config: ConfigDirectory = CONFIG,
 ) -> None:
-    """Delete the records that are older than `ledger.keep`, as the bridge does by itself."""
+    """Let records go that are older than `ledger.keep`; what remains still verifies. The bridge does it by itself."""
+    if not (by or dry_run):
+        raise typer.BadParameter("--by is needed: pruning is recorded; or look first with --dry-run")
     with told():
-        asyncio.run(_prune(config, dry_run=dry_run))
+        asyncio.run(_prune(config, by, dry_run=dry_run))
 
 
 @app.command("public-key")
@@ -153,25 +157,6 @@ def _stamps(certificates: Path) -> chain.Stamped:
     return stamped
 
 
-async def _prune(directory: Path, *, dry_run: bool) -> None:
-    config = load_or_exit(directory)
-    now = datetime.now(UTC)
-    before = now - config.nightbell.ledger.keep
-    async with open_archive(config) as archive:
-        async with archive.database.read() as connection:
-            until = await rows.prunable(connection, before)
-        if until is None:
-            typer.echo(f"no signature is from before {before:%Y-%m-%d}: nothing is to be pruned")
-            return
-        typer.echo(
-            f"records up to {until.head.seq}, signed {until.at:%Y-%m-%d}, {'would be' if dry_run else 'are'} pruned"
-        )
-        left = 0 if dry_run else 1
-        while left:
-            async with archive.database.write() as connection:
-                left = await rows.prune(connection, until, now)
-
-
 async def _export(directory: Path, form: Format, out: TextIO) -> None:
     async with _opened(directory) as (connection, keys):
         now = datetime.now(UTC)
@@ -183,24 +168,47 @@ async def _export(directory: Path, form: Format, out: TextIO) -> None:
             writer.writerow(COLUMNS)
         receipts = await rows.receipts(connection)
         following = next(signed, None)
-        begin = await rows.origin(connection)
-        if begin is not None and form is Format.JSONL:
-            _write_checkpoint(out, begin, receipts)
-            following = next(signed, None)
+
+        def sign_until(seq: int) -> None:
+            nonlocal following
+            while form is Format.JSONL and following is not None and following.head.seq <= seq:
+                out.write(chain.checkpoint_line(following) + "\n")
+                if following.head.seq in receipts:
+                    out.write(chain.receipt_line(following, receipts[following.head.seq]) + "\n")
+                following = next(signed, None)
+
         async for link in rows.links(connection, until=last):
+            sign_until(link.seq - 1)  # what it begins with, once older records were pruned
             if form is Format.CSV:
                 writer.writerow(_cells(link))
                 continue
             out.write(chain.link_line(link) + "\n")
-            if following is not None and following.head.seq == link.seq:
-                _write_checkpoint(out, following, receipts)
-                following = next(signed, None)
+            sign_until(link.seq)
 
 
-def _write_checkpoint(out: TextIO, signed: Checkpoint, receipts: Mapping[int, bytes]) -> None:
-    out.write(chain.checkpoint_line(signed) + "\n")
-    if signed.head.seq in receipts:
-        out.write(chain.receipt_line(signed, receipts[signed.head.seq]) + "\n")
+async def _prune(directory: Path, by: str, *, dry_run: bool) -> None:
+    async with open_archive(load_or_exit(directory)) as archive:
+        before = datetime.now(UTC) - archive.config.nightbell.ledger.keep
+        async with archive.database.read() as connection:
+            held = await holds.in_force(connection)
+            due = await rows.prunable(connection, before)
+        if not dry_run:
+            await require(archive, by, Duty.COMPLIANCE, "ledger prune")
+        if held:
+            typer.echo(f"nothing goes while a legal hold is in force ({len(held)}); see: nightbell hold list")
+            return
+        if due is None:
+            typer.echo(f"no signature is from before {before:%Y-%m-%d}: nothing goes")
+            return
+        said = f"{due.records} records, up to record {due.until.head.seq}, signed {due.until.at:%Y-%m-%d}"
+        if dry_run:
+            typer.echo(f"would go: {said}")
+            return
+        while True:
+            async with archive.database.write() as connection:
+                if await rows.prune(connection, before, datetime.now(UTC), actor=by) is None:
+                    break
+        typer.echo(f"gone: {said}")
 
 
 async def _show_key(directory: Path) -> None:

@@ -24,6 +24,8 @@ from bridge.config.values import (
 )
 from bridge.model.ids import ChannelId
 
+SIX_YEARS = timedelta(days=2192)  # 45 CFR 164.316(b)(2)(i), with two leap days
+
 
 class Trust(StrEnum):
     """Which devices of a room's members get its keys."""
@@ -96,13 +98,10 @@ class Timestamps(Section):
 
 
 class Ledger(Section):
-    """The record of what happened, how often it is signed, and where the signatures are kept besides.
-
-    Six years is how long the documentation of HIPAA's Security Rule is kept (45 CFR 164.316(b)(2)(i)).
-    """
+    """The record of what happened, how often it is signed, and where the signatures are kept besides."""
 
     sign_every: Duration = timedelta(hours=1)
-    keep: Duration = timedelta(days=6 * 365.25)
+    keep: Duration = SIX_YEARS
     anchor: LocalPath | None = None
     timestamps: Timestamps | None = None
 

@@ -1,12 +1,7 @@
-"""Vouches for the ledger from time to time: a signature in the database, and the same one kept elsewhere.
-
-It also prunes what is older than the ledger is kept; the signature up to which it does stays, and vouches for what
-was there.
-"""
+"""Vouches for the ledger from time to time: a signature in the database, and the same one kept elsewhere."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -23,8 +18,6 @@ from bridge.store.keys import KeyRing
 
 ANCHOR_PAUSE = timedelta(minutes=1)  # after a failure
 
-BREATH_SECONDS = 0.05  # between two batches, for pages
-
 log = structlog.get_logger(__name__)
 
 
@@ -37,7 +30,6 @@ class Notary:
         keys: KeyRing,
         *,
         every: timedelta,
-        keep: timedelta,
         anchors: Sequence[Anchor],
         now: Clock,
         beat: Callable[[str, BaseException | None], None],
@@ -46,7 +38,6 @@ class Notary:
         self._database = database
         self._keys = keys
         self._every = every
-        self._keep_for = keep
         self._anchors = anchors
         self._now = now
         self._beat = beat
@@ -68,18 +59,7 @@ class Notary:
         for anchor in self._anchors:
             if self._retry_at.get(anchor.kind, now) <= now:
                 await self._keep(anchor)
-        await self._prune()
         return wait
-
-    async def _prune(self) -> None:
-        async with self._database.read() as connection:
-            until = await ledger.prunable(connection, self._now() - self._keep_for)
-        while until is not None:
-            async with self._database.write() as connection:
-                if await ledger.prune(connection, until, self._now()) == 0:
-                    log.info("ledger_pruned", up_to=until.head.seq)
-                    return
-            await asyncio.sleep(BREATH_SECONDS)
 
     async def _keep(self, anchor: Anchor) -> None:
         async with self._database.read() as connection:

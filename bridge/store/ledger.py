@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -10,12 +11,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import ColumnElement, Row, delete, func, insert, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bridge.ledger import Action, Checkpoint, Head, Link, Record, chain, sign
+from bridge.ledger import BRIDGE, Action, Checkpoint, Head, Link, Record, chain, sign
 from bridge.model.ids import PageId
 from bridge.store.database import upsert
 from bridge.store.tables import ledger, ledger_anchor, ledger_checkpoint
 
 BATCH = 2_000
+PRUNED_AT_ONCE = 5_000  # records; some tens of milliseconds of the database's one writer
 _LOCK = text("SELECT pg_advisory_xact_lock(78105)")  # the ledger's own number
 
 
@@ -36,6 +38,67 @@ async def head(connection: AsyncConnection) -> Head:
     query = select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(1)
     row = (await connection.execute(query)).one_or_none()
     return Head(row.seq, row.hash) if row is not None else Head()
+
+
+async def beginning(connection: AsyncConnection) -> Head:
+    """The place that the first record still there stands on: a signed one, once older records were pruned."""
+    first = (await connection.execute(select(func.min(ledger.c.seq)))).scalar_one()
+    if first is None:
+        return Head()
+    query = select(ledger_checkpoint.c.hash).where(ledger_checkpoint.c.seq == first - 1)
+    signed = (await connection.execute(query)).scalar_one_or_none()
+    return Head() if signed is None else Head(first - 1, signed)
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """Records whose time is up: how many, and the signature that stands in for them."""
+
+    records: int
+    until: Checkpoint
+
+
+async def prunable(
+    connection: AsyncConnection, before: datetime, *, at_most: int | None = None
+) -> Pruning | None:
+    """What is vouched for by a signature from before a moment, so that every record in it is older still.
+
+    `at_most` bounds the records, unless two signatures stand further apart.
+    """
+    begin = await beginning(connection)
+    signed = select(ledger_checkpoint).where(ledger_checkpoint.c.seq > begin.seq)
+    rows = (await connection.execute(signed.order_by(ledger_checkpoint.c.seq).limit(1))).all()
+    if at_most is None:
+        rows = [*rows, *(await connection.execute(signed.where(ledger_checkpoint.c.at <= before))).all()]
+    else:
+        near = signed.where(ledger_checkpoint.c.seq <= begin.seq + at_most)
+        rows = [*rows, *(await connection.execute(near)).all()]
+    due = [row for row in rows if row.at <= before]
+    if not due:
+        return None
+    until = _checkpoint(max(due, key=lambda row: row.seq))
+    return Pruning(until.head.seq - begin.seq, until)
+
+
+async def prune(
+    connection: AsyncConnection, before: datetime, at: datetime, *, actor: str = BRIDGE
+) -> Pruning | None:
+    """Delete the oldest records up to a signature from before a moment; None when there are none.
+
+    That signature stays, and what follows is verified from it. A record tells of the pruning.
+    """
+    await _take_turn(connection)
+    due = await prunable(connection, before, at_most=PRUNED_AT_ONCE)
+    if due is None:
+        return None
+    last = due.until.head
+    await connection.execute(delete(ledger_anchor).where(ledger_anchor.c.seq < last.seq))
+    await connection.execute(delete(ledger_checkpoint).where(ledger_checkpoint.c.seq < last.seq))
+    objects: dict[str, str | int] = {"until": last.seq, "hash": last.hash, "records": due.records}
+    # First the record: it may stand on the last of those that go.
+    await append(connection, [Record(Action.PRUNED, actor, objects=objects)], at)
+    await connection.execute(delete(ledger).where(ledger.c.seq <= last.seq))
+    return due
 
 
 async def checkpoint(
@@ -88,54 +151,15 @@ async def receipts(connection: AsyncConnection) -> dict[int, bytes]:
 
 
 async def checkpoints(connection: AsyncConnection) -> list[Checkpoint]:
-    """Every signature from the chain's `origin` on, the oldest first."""
-    begin = await origin(connection)
-    query = select(ledger_checkpoint).where(ledger_checkpoint.c.seq >= (begin.head.seq if begin else 0))
-    query = query.order_by(ledger_checkpoint.c.seq)
+    """Every signature, the oldest first."""
+    query = select(ledger_checkpoint).order_by(ledger_checkpoint.c.seq)
     return [_checkpoint(row) for row in (await connection.execute(query)).all()]
 
 
-async def origin(connection: AsyncConnection) -> Checkpoint | None:
-    """The signature that the chain begins with, since what was before it is pruned; None for the very beginning."""
-    first = (await connection.execute(select(func.min(ledger.c.seq)))).scalar_one()
-    if first is None or first == 1:
-        return None
-    # Where a pruning was cut off, records stand before the signature, too; they are as good as gone.
-    query = select(ledger_checkpoint).where(ledger_checkpoint.c.seq >= first - 1)
-    row = (await connection.execute(query.order_by(ledger_checkpoint.c.seq).limit(1))).one()
-    return _checkpoint(row)
-
-
-async def prunable(connection: AsyncConnection, before: datetime) -> Checkpoint | None:
-    """The latest signature from before a moment up to which records can go: the chain must go on behind it."""
-    last = (await head(connection)).seq
-    query = select(ledger_checkpoint).where(
-        ledger_checkpoint.c.at < before,
-        ledger_checkpoint.c.seq < last,
-        select(ledger.c.seq).where(ledger.c.seq <= ledger_checkpoint.c.seq).exists(),
-    )
-    row = (await connection.execute(query.order_by(ledger_checkpoint.c.seq.desc()).limit(1))).one_or_none()
-    return None if row is None else _checkpoint(row)
-
-
-async def prune(connection: AsyncConnection, until: Checkpoint, at: datetime) -> int:
-    """Delete the oldest records up to a signature, at most a batch of them. Returns how many are left to delete."""
-    first = (await connection.execute(select(func.min(ledger.c.seq)))).scalar_one()
-    upto = min(first + BATCH - 1, until.head.seq)
-    await connection.execute(delete(ledger).where(ledger.c.seq <= upto))
-    left: int = until.head.seq - upto
-    if left == 0:
-        for table in (ledger_checkpoint, ledger_anchor):
-            await connection.execute(delete(table).where(table.c.seq < until.head.seq))
-        record = Record(Action.PRUNED, objects={"up_to": until.head.seq, "hash": until.head.hash})
-        await append(connection, [record], at)
-    return left
-
-
 async def links(connection: AsyncConnection, *, until: int) -> AsyncIterator[Link]:
-    """The chain up to a record, in order, from its `origin`."""
-    begin = await origin(connection)
-    seq, previous = (begin.head.seq, begin.head.hash) if begin is not None else (0, Head().hash)
+    """The chain up to a record, in order, from where it begins."""
+    begin = await beginning(connection)
+    seq, previous = begin.seq, begin.hash
     while seq < until:
         query = select(ledger).where(ledger.c.seq > seq, ledger.c.seq <= until)
         rows = (await connection.execute(query.order_by(ledger.c.seq).limit(BATCH))).all()

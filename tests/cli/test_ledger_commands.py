@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -99,6 +99,16 @@ async def test_disclosures_are_found_by_the_patients_number_and_that_is_recorded
     assert "@operator:nightbell.test" in (await exported(bridge)).read_text()
 
 
-async def test_nothing_is_pruned_before_its_time(bridge: Bridge) -> None:
-    assert "nothing is to be pruned" in await bridge.command("ledger", "prune", "--dry-run")
-    assert "3 records from the beginning" in await verify(bridge, await exported(bridge))
+async def test_old_records_are_pruned_by_command_after_a_look(bridge: Bridge) -> None:
+    database = Database(bridge.environment["NIGHTBELL_DATABASE_URL"])
+    keys = KeyRing(Vault(parse_operator_key((bridge.directory / "operator_key").read_text())))
+    await keys.claim(database, NOW)
+    async with database.write() as connection:
+        await ledger.checkpoint(connection, keys.signer(), NOW - timedelta(days=2200))
+    await database.close()
+    assert "would go: 3 records, up to record 3" in await bridge.command("ledger", "prune", "--dry-run")
+    with pytest.raises(CommandFailedError, match="--by is needed"):
+        await bridge.command("ledger", "prune")
+    await bridge.command("ledger", "prune", "--by", "@operator:nightbell.test")
+    said = await verify(bridge, await exported(bridge))
+    assert said == "2 records after the checkpoint of record 3, up to record 5; signed up to 5\n"

@@ -133,7 +133,6 @@ class Bench:
             self.database,
             self.keys,
             every=timedelta(hours=1),
-            keep=timedelta(days=2000),
             anchors=anchors,
             now=self.clock,
             beat=lambda part, error: self.beats.update({part: error is None}),

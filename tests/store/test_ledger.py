@@ -11,15 +11,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
 from bridge import ledger as chain
+from bridge.engine.prune import Pruning
 from bridge.ledger import Action, Record
 from bridge.model.ids import PageId
-from bridge.store import ledger
+from bridge.model.phi import Phi
+from bridge.policy.retention import Hold, HoldKind
+from bridge.store import holds, ledger
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
+from bridge.store.tables import ledger as rows
 from tests.store.conftest import NOW
 
+LONG_AGO = NOW - timedelta(days=2200)
 WRITER = Path(__file__).with_name("ledger_writer.py")
 
 
@@ -127,67 +133,101 @@ async def test_what_became_of_a_patients_messages_is_found_by_the_token(database
         assert [link.seq for link in await ledger.of_patient(connection, b"anna")] == [1, 2, 4]
 
 
+async def six_records_signed_twice(database: Database, keys: KeyRing) -> None:
+    """Three of long ago, three of today, each three under a signature."""
+    for at in (LONG_AGO, NOW):
+        await append(database, *[Record(Action.RECEIVED)] * 3, at=at)
+        async with database.write() as connection:
+            await ledger.checkpoint(connection, keys.signer(), at)
+
+
+async def prune(database: Database) -> ledger.Pruning | None:
+    async with database.write() as connection:
+        return await ledger.prune(connection, NOW - timedelta(days=1), NOW)
+
+
+async def test_old_records_go_and_what_remains_is_verified_from_the_signature(
+    database: Database, keys: KeyRing
+) -> None:
+    await six_records_signed_twice(database, keys)
+    pruned = await prune(database)
+    assert pruned is not None
+    assert (pruned.records, pruned.until.head.seq, await prune(database)) == (3, 3, None)
+    verdict = await verified(database, keys)
+    assert (verdict.after, verdict.records, verdict.last, verdict.problem) == (3, 4, 7, None)
+
+
+async def test_a_ledger_whose_records_are_all_old_goes_on_where_it_stood(
+    database: Database, keys: KeyRing
+) -> None:
+    await append(database, *[Record(Action.RECEIVED)] * 3, at=LONG_AGO)
+    async with database.write() as connection:
+        await ledger.checkpoint(connection, keys.signer(), LONG_AGO)
+    await prune(database)
+    await append(database, Record(Action.STARTED))
+    verdict = await verified(database, keys)
+    assert (verdict.after, verdict.records, verdict.last, verdict.problem) == (3, 2, 5, None)
+
+
+async def test_old_records_without_a_signature_stay(database: Database) -> None:
+    await append(database, Record(Action.RECEIVED), at=LONG_AGO)
+    assert await prune(database) is None
+    assert await _last(database) == 1
+
+
+async def test_between_two_batches_of_pruning_the_ledger_is_whole(
+    database: Database, keys: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "PRUNED_AT_ONCE", 4)
+    for _ in range(4):
+        await append(database, *[Record(Action.RECEIVED)] * 2, at=LONG_AGO)
+        async with database.write() as connection:
+            await ledger.checkpoint(connection, keys.signer(), LONG_AGO)
+    begins = []
+    while await prune(database) is not None:
+        verdict = await verified(database, keys)
+        assert verdict.problem is None
+        begins.append(verdict.after)
+    assert begins == [4, 8]
+
+
+async def test_two_nodes_prune_while_both_write(database: Database, other: Database, keys: KeyRing) -> None:
+    await six_records_signed_twice(database, keys)
+
+    async def write(node: Database) -> None:
+        for _ in range(10):
+            await append(node, Record(Action.SENT))
+
+    nodes = (database, other)
+    await asyncio.gather(*map(write, nodes), *map(prune, nodes))
+    verdict = await verified(database, keys)
+    assert (verdict.after, verdict.records, verdict.problem) == (3, 24, None)
+
+
+async def test_a_record_cut_off_beyond_the_signature_is_missed(database: Database, keys: KeyRing) -> None:
+    await six_records_signed_twice(database, keys)
+    await prune(database)
+    async with database.write() as connection:
+        await connection.execute(delete(rows).where(rows.c.seq == 4))
+    problem = (await verified(database, keys)).problem
+    assert problem is not None
+    assert "record 4 should stand here" in problem
+
+
+async def test_no_record_goes_while_a_legal_hold_is_in_force(database: Database, keys: KeyRing) -> None:
+    await six_records_signed_twice(database, keys)
+    pruning = Pruning(database, keep=timedelta(days=1), now=lambda: NOW)
+    async with database.write() as connection:
+        hold = Hold("h", HoldKind.ROLE, "cardiology", None, None)
+        await holds.place(connection, keys, hold, reason=Phi("a case"), by="@privacy", now=NOW)
+    await pruning.step()
+    assert (await verified(database, keys)).after == 0
+    async with database.write() as connection:
+        await holds.lift(connection, "h", "@privacy", NOW)
+    await pruning.step()
+    assert (await verified(database, keys)).after == 3
+
+
 async def _last(database: Database) -> int:
     async with database.read() as connection:
         return (await ledger.head(connection)).seq
-
-
-YEARS = timedelta(days=365)
-
-
-async def pruned(database: Database, before: datetime) -> int | None:
-    """How far the records from before a moment were pruned."""
-    async with database.read() as connection:
-        until = await ledger.prunable(connection, before)
-    if until is None:
-        return None
-    left = 1
-    while left:
-        async with database.write() as connection:
-            left = await ledger.prune(connection, until, NOW)
-    return until.head.seq
-
-
-async def sign(database: Database, keys: KeyRing, at: datetime) -> None:
-    async with database.write() as connection:
-        await ledger.checkpoint(connection, keys.signer(), at)
-
-
-async def test_what_remains_after_pruning_verifies_from_the_signature_that_stays(
-    database: Database, keys: KeyRing
-) -> None:
-    for years in (8, 7, 1):
-        await append(database, *[Record(Action.RECEIVED)] * 3, at=NOW - years * YEARS)
-        await sign(database, keys, NOW - years * YEARS)
-    assert await pruned(database, NOW - 6 * YEARS) == 6
-    verdict = await verified(database, keys)
-    assert (verdict.after, verdict.records, verdict.last, verdict.problem) == (6, 4, 10, None)
-
-
-async def test_pruning_ends_where_it_was_cut_off_and_an_export_in_between_verifies(
-    database: Database, keys: KeyRing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ledger, "BATCH", 4)
-    await append(database, *[Record(Action.RECEIVED)] * 10, at=NOW - 8 * YEARS)
-    await sign(database, keys, NOW - 8 * YEARS)
-    await append(database, Record(Action.RECEIVED), at=NOW)
-    async with database.write() as connection:
-        until = await ledger.prunable(connection, NOW - 6 * YEARS)
-        assert until is not None
-        assert await ledger.prune(connection, until, NOW) == 6
-    assert (await verified(database, keys)).problem is None
-    assert await pruned(database, NOW - 6 * YEARS) == 10
-    verdict = await verified(database, keys)
-    assert (verdict.after, verdict.last, verdict.problem) == (10, 12, None)
-
-
-async def test_the_last_record_is_never_pruned_or_the_chain_could_not_go_on(
-    database: Database, keys: KeyRing
-) -> None:
-    await append(database, Record(Action.RECEIVED), at=NOW - 8 * YEARS)
-    await sign(database, keys, NOW - 8 * YEARS)
-    assert await pruned(database, NOW - 6 * YEARS) is None
-    await append(database, Record(Action.RECEIVED))
-    assert await pruned(database, NOW - 6 * YEARS) == 1
-    assert await pruned(database, NOW - 6 * YEARS) is None
-    assert (await verified(database, keys)).problem is None
