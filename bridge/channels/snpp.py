@@ -1,4 +1,4 @@
-"""Pages over SNPP, the Simple Network Paging Protocol (RFC 1861), levels 1 and 2.
+"""Pages over SNPP, the Simple Network Paging Protocol (RFC 1861), levels 1 to 3.
 
 How to set it up: docs/channels/snpp.md.
 """
@@ -16,10 +16,13 @@ from typing import Annotated
 import structlog
 from pydantic import Field
 
+from bridge.channels import snpp_two_way
 from bridge.channels.channel import Channel, ChannelType, Surroundings
+from bridge.channels.choices import with_choices
 from bridge.channels.numbers import normal_number
 from bridge.channels.rate import Rate
 from bridge.channels.settings import Region, is_one_of
+from bridge.channels.snpp_two_way import WISHES, TwoWay
 from bridge.channels.tcp import ListenerSettings, serve_lines
 from bridge.config.values import SecretRef, one_or_more
 from bridge.model.errors import StoreUnavailableError
@@ -86,6 +89,7 @@ class _Draft:
     caller: str | None = None
     priority: Priority | None = None
     hold: str | None = None
+    two_way: TwoWay | None = None
 
 
 _Step = tuple[_Draft, str]  # what is known after a command, and its answer
@@ -158,22 +162,48 @@ async def _data(
 
 async def _obey(desk: _Desk, draft: _Draft, line: str) -> _Step:
     command, argument = line[:4].strip().upper(), line.partition(" ")[2].strip()
-    if command == "QUIT":
-        return draft, "221 Goodbye"
     if command == "SEND":
         return await _send(desk, draft)
+    if command in ("MSTA", "KTAG"):
+        return draft, await _tagged(desk, command, argument) if draft.logged_in else "550 Log in first"
     if command == "LOGI":
-        password = argument.partition(" ")[2].strip()
-        logged_in = not desk.secrets or is_one_of(desk.secrets, password)
-        if not logged_in:
-            desk.around.count(desk.channel, "login_refused")
-        return replace(draft, logged_in=logged_in), "250 Welcome" if logged_in else "550 Login refused"
-    if command == "RESE":
-        return _Draft(draft.logged_in, draft.peer), "250 Everything is forgotten"
+        return _login(desk, draft, argument)
     if command in _COMMANDS:
         return _COMMANDS[command](draft, argument)
     # A client that asks for a SITE command takes 250 for an answer to it, and crashes.
     return draft, "502 Command not implemented" if command == "SITE" else "500 Command unknown"
+
+
+async def _tagged(desk: _Desk, command: str, argument: str) -> str:
+    answer = snpp_two_way.status if command == "MSTA" else snpp_two_way.forget
+    return await answer(desk.around, desk.channel, argument)
+
+
+def _login(desk: _Desk, draft: _Draft, argument: str) -> _Step:
+    password = argument.partition(" ")[2].strip()
+    logged_in = not desk.secrets or is_one_of(desk.secrets, password)
+    if not logged_in:
+        desk.around.count(desk.channel, "login_refused")
+    return replace(draft, logged_in=logged_in), "250 Welcome" if logged_in else "550 Login refused"
+
+
+def _two_way(draft: _Draft, _argument: str) -> _Step:
+    if draft.recipients or draft.text is not None:
+        return draft, "503 Two-way comes first"
+    return replace(draft, two_way=TwoWay()), "250 Two-way accepted"
+
+
+def _ping(draft: _Draft, argument: str) -> _Step:
+    if not argument:
+        return draft, "550 Which pager?"
+    return draft, "250 Whoever is on call is looked for when a page comes"
+
+
+def _wish(command: str, draft: _Draft, argument: str) -> _Step:
+    if draft.two_way is None:
+        return draft, "503 Say 2WAY first"
+    wanted, reply = WISHES[command](draft.two_way, argument)
+    return replace(draft, two_way=wanted), reply
 
 
 def _page(draft: _Draft, argument: str) -> _Step:
@@ -182,6 +212,8 @@ def _page(draft: _Draft, argument: str) -> _Step:
         return draft, "550 Log in first"
     if not recipient:
         return draft, "550 Which pager?"
+    if draft.two_way is not None and draft.recipients:
+        return draft, "552 A two-way page goes to one pager"
     if len(draft.recipients) >= MAX_RECIPIENTS:
         return draft, "552 Too many pagers for one message"
     return replace(draft, recipients=(*draft.recipients, recipient)), "250 Pager ID accepted"
@@ -208,6 +240,10 @@ def _hold(draft: _Draft, argument: str) -> _Step:
     return replace(draft, hold=argument), "250 Noted: the page goes out at once, and tells this time"
 
 
+_HELP = (
+    "214 PAGE MESS DATA SEND RESE LOGI LEVE SUBJ CALL HOLD ALER COVE HELP QUIT "
+    "2WAY PING EXPT NOQU ACKR RTYP MCRE MSTA KTAG"
+)
 _COMMANDS: dict[str, Callable[[_Draft, str], _Step]] = {
     "PAGE": _page,
     "MESS": _message,
@@ -217,11 +253,15 @@ _COMMANDS: dict[str, Callable[[_Draft, str], _Step]] = {
     "CALL": lambda draft, argument: (replace(draft, caller=argument), "250 Caller ID accepted"),
     "ALER": lambda draft, _: (draft, "250 Whether it rings is up to the clinician's device"),
     "COVE": lambda draft, _: (draft, "250 There is one coverage area"),
+    "QUIT": lambda draft, _: (draft, "221 Goodbye"),
+    "RESE": lambda draft, _: (_Draft(draft.logged_in, draft.peer), "250 Everything is forgotten"),
+    "2WAY": _two_way,
+    "PING": _ping,
+    **{command: partial(_wish, command) for command in WISHES},
     "HELP": lambda draft, _: (
         draft,
-        "214 PAGE MESS DATA SEND RESET LOGIN LEVEL SUBJECT CALLERID HOLD ALERT COVERAGE HELP QUIT",
+        _HELP,
     ),
-    "2WAY": lambda draft, _: (draft, "550 Two-way paging is not offered"),
 }
 _TWO_MESSAGES = "503 There is a message already"
 _REFUSED = b"421 This address is not among the channel's peers\r\n"
@@ -244,20 +284,25 @@ async def _send(desk: _Desk, draft: _Draft) -> _Step:
     except StoreUnavailableError:
         desk.around.count(desk.channel, "store_unavailable")
         return draft, "554 The page could not be kept, send it again"
-    return _Draft(draft.logged_in, draft.peer), "250 Page sent"
+    reply = snpp_two_way.queued(receipt.intake) if draft.two_way is not None else "250 Page sent"
+    return _Draft(draft.logged_in, draft.peer), reply
 
 
 def _event(desk: _Desk, draft: _Draft, recipient: str) -> IntakeEvent:
     now = desk.around.now()
-    said = (recipient, draft.text, draft.subject, draft.caller, draft.priority, draft.hold)
+    said = (recipient, draft.text, draft.subject, draft.caller, draft.priority, draft.hold, draft.two_way)
     written = "\0".join((*map(str, said), str(int(now.timestamp()) // SAME_SECONDS)))
+    asked = draft.two_way or TwoWay()
+    attributes = {"hold": draft.hold or "", **asked.attributes}
     return IntakeEvent(
         channel=desk.channel,
         key=Phi(sha256(written.encode()).hexdigest()),
         kind=EventKind.PAGE,
-        body=Phi("\n".join(part for part in (draft.subject, draft.text) if part)),
+        body=Phi(
+            with_choices("\n".join(part for part in (draft.subject, draft.text) if part), asked.offered)
+        ),
         caller=normal_number(draft.caller, desk.region),
         recipient=Phi(recipient),
         priority=draft.priority,
-        attributes={"hold": Phi(draft.hold)} if draft.hold else {},
+        attributes={name: Phi(value) for name, value in attributes.items() if value},
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Self
 from xml.etree.ElementTree import Element
@@ -26,6 +26,7 @@ from bridge.channels.channel import (
     Surroundings,
     intake_path,
 )
+from bridge.channels.choices import MOST, Choice, answer_attributes, with_choices
 from bridge.channels.settings import Secrets, is_one_of
 from bridge.channels.wctp_report import client_messages, pusher, wctp_operation
 from bridge.channels.xml import local_name, named, read_xml
@@ -35,8 +36,6 @@ from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
-from bridge.model.report import ANSWERABLE, CHOICES, REPLIES
-from bridge.model.tap import CHOICE_TAPS
 
 PRIORITIES = {"HIGH": Priority.URGENT, "LOW": Priority.ROUTINE}
 NOTIFICATIONS = ("notifyWhenQueued", "notifyWhenDelivered", "notifyWhenRead")
@@ -168,10 +167,8 @@ def _event(channel: ChannelId, operation: Element, version: str) -> IntakeEvent 
         "responses_to": control.get("sendResponsesToID"),
         "version": version,
         "notify_when": " ".join(name.removeprefix("notifyWhen").lower() for name in wanted),
-        ANSWERABLE: _answerable(control, choices),
-        CHOICES: "\n".join(shown for shown, _ in choices),
-        REPLIES: "\n".join(told for _, told in choices),
         "data": _text(payload, "wctp-TransparentData"),
+        **answer_attributes(choices, text=control.get("allowResponse", "").lower() != "false"),
     }
     return IntakeEvent(
         channel=channel,
@@ -187,12 +184,10 @@ def _event(channel: ChannelId, operation: Element, version: str) -> IntakeEvent 
 
 def _body(payload: Element) -> str:
     text = _text(payload, "wctp-Alphanumeric") or _text(payload, "wctp-MessageText")
-    marks = [*CHOICE_TAPS, *(f"{number} ·" for number in range(len(CHOICE_TAPS) + 1, 100))]
-    offered = [f"{mark} {shown}" for mark, (shown, _) in zip(marks, _choices(payload), strict=False)]
-    return "\n".join([text, *offered])
+    return with_choices(text, _choices(payload))
 
 
-def _choices(payload: Element) -> list[tuple[str, str]]:
+def _choices(payload: Element) -> list[Choice]:
     """What a message offers as answers: each as it is shown, and as its sender is told it."""
     found = []
     for each in payload.iter():
@@ -203,13 +198,7 @@ def _choices(payload: Element) -> list[tuple[str, str]]:
             names = ("wctp-SendChoice", "wctp-ReplyChoice")
             shown, told = (" ".join(_text(each, name).split()) for name in names)
             found.append((shown, told or shown))
-    return [pair for pair in found if pair[0]][:99]
-
-
-def _answerable(control: Element, choices: Sequence[object]) -> str:
-    if choices:
-        return "choice"
-    return "" if control.get("allowResponse", "").lower() == "false" else "text"
+    return [pair for pair in found if pair[0]][:MOST]
 
 
 def _text(payload: Element, name: str) -> str:

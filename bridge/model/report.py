@@ -34,11 +34,15 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far an event has come, and what was answered to it, the oldest answer first."""
+    """How far an event has come, and what was answered to it, the oldest answer first.
+
+    `event` is the event itself, None once its content is destroyed.
+    """
 
     progress: Progress
     at: datetime
     answers: tuple[Answered, ...] = ()
+    event: IntakeEvent | None = None
 
 
 @dataclass(frozen=True, slots=True)

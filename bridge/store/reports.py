@@ -151,6 +151,7 @@ async def standing_of(
     query = (
         select(
             intake.c.received_at,
+            intake.c.sealed,
             intake.c.data_key,
             data_key.c.wrapped,
             day_key.c.id.label("day_id"),
@@ -169,11 +170,13 @@ async def standing_of(
         return None
     progress, at = await _progress(connection, intake_id, found.received_at)
     answers: list[Answered] = []
+    event = None
     if found.wrapped is not None:
         with suppress(VaultError):
             key = keys.open_data_key(found.data_key, found.wrapped, found.day_id, found.day_wrapped)
+            event = IntakeEvent.from_seal_form(key.open(found.sealed, f"intake {intake_id}"))
             answers = [answer for row in rows if (answer := _answer(row, key)) is not None]
-    return Standing(progress, at, tuple(answers))
+    return Standing(progress, at, tuple(answers), event)
 
 
 async def _progress(

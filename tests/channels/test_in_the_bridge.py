@@ -17,6 +17,7 @@ from testbed.shift import Shift
 from testbed.wards import own_config, write_config
 from tests.channels.signers import AMI_SECRET, WCTP_CODE
 from tests.channels.test_asterisk import ABANDON, Pbx, pbx
+from tests.channels.test_snpp import say
 from tests.channels.test_wctp import Desk, listening_desk, submit
 from tests.channels.wire import free_port
 
@@ -96,6 +97,20 @@ async def test_a_page_over_snpp_is_read_in_a_room(hospital: Hospital, okafor: Cl
     writer.write(b"PAGE cardiology\r\nMESS Over an old wire\r\nSEND\r\nQUIT\r\n")
     await okafor.message("Over an old wire")
     writer.close()
+
+
+async def test_what_a_clinician_taps_under_a_two_way_page_is_told_to_who_asks(
+    hospital: Hospital, okafor: Clinician
+) -> None:
+    sent = await say(SNPP_PORT, "2WAY", "MCRE 07 On my way", "PAGE cardiology", "MESS Bed 9?", "SEND", "QUIT")
+    [queued] = [line for line in sent if line.startswith("960")]
+    page = await okafor.message("Bed 9?")
+    await okafor.react(page.event_id, "1️⃣")
+    _, tag, code, *_ = queued.split()
+    async with asyncio.timeout(20):
+        while not (status := (await say(SNPP_PORT, f"MSTA {tag} {code}", "QUIT"))[1]).startswith("888 1 "):
+            await asyncio.sleep(0.2)
+    assert status.endswith(" 07")
 
 
 async def test_an_abandoned_call_is_read_in_a_room(

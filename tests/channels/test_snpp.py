@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.channels import snpp, tcp
+from bridge.model.doors import Receipt
 from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
+from bridge.model.progress import Progress
+from bridge.model.report import Answered, Standing
 from tests.channels.wire import SNPP, RememberingInbox, listening
 
+AT = datetime(2026, 11, 24, 3, 12, tzinfo=UTC)
 DIALOGS = (Path(__file__).parent / "captures" / "snpp_dialogs.txt").read_text()
 WITH_PASSWORD = f"{SNPP}secrets: env:TEST_KANNEL_SECRET\n"
 
@@ -106,6 +113,105 @@ async def test_hylafax_sendpage_sends_pages(port: int, inbox: RememberingInbox) 
     assert (only(inbox).recipient, only(inbox).body) == (Phi("5551234"), Phi("Subj\nCode blue — café"))
 
 
+# Everything of level 3 but RTYP, for which Net::SNPP writes the number of its arguments.
+TWO_WAY = """
+    my $snpp = Net::SNPP->new("127.0.0.1", Port => shift) or die;
+    $snpp->two_way or die $snpp->message;
+    $snpp->ping("cardiology") or die $snpp->message;
+    $snpp->noqueue or die $snpp->message;
+    $snpp->expire_time(4) or die $snpp->message;
+    $snpp->read_ack(1) or die $snpp->message;
+    $snpp->command("RTYP", "MULTICHOICE")->response() == 2 or die $snpp->message;
+    $snpp->message_response("01", "Yes, coming") or die $snpp->message;
+    $snpp->message_response("02", "No") or die $snpp->message;
+    $snpp->pager_id("cardiology") or die $snpp->message;
+    $snpp->data("Bed 7?") or die $snpp->message;
+    my ($tag, $pass, $text, $response) = $snpp->send_two_way;
+    print join("|", $snpp->code, $response, $tag, $pass), "\\n";
+    my @status = $snpp->message_status($tag, $pass);
+    print join("|", @status), "\\n";
+    $snpp->quit;
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/usr/share/perl5/Net/SNPP.pm").exists(), reason="libnet-snpp-perl is not installed"
+)
+async def test_net_snpp_asks_for_what_was_answered(inbox: RememberingInbox) -> None:
+    standing = Standing(Progress.READ, AT, (Answered(Phi("02"), 1, AT),))
+    known: list[IntakeId] = []
+
+    async def ask(_channel: ChannelId, intake: IntakeId) -> Standing | None:
+        known.append(intake)
+        return replace(standing, event=only(inbox))
+
+    accept = inbox.accept
+
+    async def under_a_real_id(event: IntakeEvent) -> Receipt:
+        return replace(await accept(event), intake=IntakeId("0" * 15 + "7" + "f" * 16))
+
+    inbox.accept = under_a_real_id  # type: ignore[method-assign]
+    async with listening(SNPP, inbox, standing=ask) as port:
+        process = await asyncio.create_subprocess_exec(
+            "perl", "-MNet::SNPP", "-e", TWO_WAY, str(port), stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 0
+    sent, status = said.decode().splitlines()
+    assert sent == f"960|9|7|{2**64 - 1}"
+    assert status == "1|20261124031200|+0000|02|888"
+    assert known == [IntakeId("0" * 15 + "7" + "f" * 16)]
+    assert only(inbox).body == Phi("Bed 7?\n1️⃣ Yes, coming\n2️⃣ No")
+    assert only(inbox).attributes["choice_replies"] == Phi("01\n02")
+
+
+@pytest.mark.parametrize(
+    ("asked", "progress", "answers", "code"),
+    [
+        ({}, Progress.QUEUED, (), "960"),
+        ({}, Progress.DELIVERED, (), "880"),
+        ({"read_ack": "1"}, Progress.DELIVERED, (), "860"),
+        ({"answers": "text"}, Progress.DELIVERED, (), "861"),
+        ({"answers": "text"}, Progress.READ, (), "870"),
+        ({}, Progress.READ, (), "881"),
+        ({"answers": "text"}, Progress.READ, ("On my\nway",), "889"),
+        ({"answers": "choice", "reply_codes": "1"}, Progress.READ, ("01",), "888"),
+    ],
+)
+async def test_each_status_has_its_code(
+    inbox: RememberingInbox, asked: dict[str, str], progress: Progress, answers: tuple[str, ...], code: str
+) -> None:
+    attributes = {name: Phi(value) for name, value in asked.items()}
+    event = IntakeEvent(ChannelId("door"), Phi("1"), EventKind.PAGE, Phi(""), attributes=attributes)
+    answered = tuple(Answered(Phi(words), None, AT) for words in answers)
+
+    async def ask(_channel: ChannelId, _intake: IntakeId) -> Standing | None:
+        return Standing(progress, AT, answered, event)
+
+    async with listening(SNPP, inbox, standing=ask) as port:
+        _, status, _ = await say(port, "MSTA 1 2", "QUIT")
+    assert status.startswith(f"{code} {len(answers)} 20261124031200+0000 ")
+    assert not answers or status.endswith(answers[0].replace("\n", " "))
+
+
+async def test_a_tag_that_is_killed_is_known_no_more_and_its_page_goes_on(inbox: RememberingInbox) -> None:
+    dropped: set[IntakeId] = set()
+
+    async def ask(_channel: ChannelId, intake: IntakeId) -> Standing | None:
+        return None if intake in dropped else Standing(Progress.QUEUED, AT)
+
+    async def drop(_channel: ChannelId, intake: IntakeId) -> None:
+        dropped.add(intake)
+
+    async with listening(SNPP, inbox, standing=ask, drop=drop) as port:
+        assert codes(await say(port, "KTAG 1 2", "MSTA 1 2", "MSTA 1 3", "QUIT")) == "220 250 550 960 221"
+
+
+async def test_what_became_of_a_page_is_told_only_after_the_login(inbox: RememberingInbox) -> None:
+    async with listening(WITH_PASSWORD, inbox) as port:
+        assert codes(await say(port, "MSTA 1 2", "KTAG 1 2", "QUIT")) == "220 550 550 221"
+
+
 async def test_a_page_to_several_pagers_is_an_event_for_each(port: int, inbox: RememberingInbox) -> None:
     await say(port, "PAGE one", "PAGE two", "MESS x", "SEND", "QUIT")
     assert [event.recipient for event in inbox.events] == [Phi("one"), Phi("two")]
@@ -146,7 +252,16 @@ async def test_a_time_to_hold_until_is_told_and_not_waited_for(port: int, inbox:
     [
         (["SITE HELP NOTIFY"], "502"),
         (["XYZZY"], "500"),
-        (["2WAY"], "550"),
+        (["ACKR 1"], "503"),
+        (["2WAY", "ACKR 2"], "250 550"),
+        (["2WAY", "RTYP LOUD"], "250 550"),
+        (["2WAY", "EXPT soon"], "250 550"),
+        (["2WAY", "MCRE 123 x", "MCRE 1"], "250 550 550"),
+        (["2WAY", "MCRE 1 x", "MCRE 1 y"], "250 250 503"),
+        (["2WAY", "PAGE 1", "PAGE 2"], "250 250 552"),
+        (["PAGE 1", "2WAY"], "250 503"),
+        (["PING"], "550"),
+        (["MSTA 1 2", "MSTA x", f"MSTA {2**64} 1", "KTAG 1 2"], "550 550 550 550"),
         (["SEND"], "503"),
         (["PAGE"], "550"),
         (["LEVE high"], "550"),
@@ -242,7 +357,26 @@ async def test_who_goes_over_a_bound_is_sent_away(
     assert codes(await say(port, "QUIT")) == "220 221"
 
 
-words = st.sampled_from(["PAGE", "MESS", "DATA", "SEND", "LEVE", "HOLD", "LOGI", "RESE", "SITE", ".", ""])
+words = st.sampled_from(
+    [
+        "PAGE",
+        "MESS",
+        "DATA",
+        "SEND",
+        "LEVE",
+        "HOLD",
+        "LOGI",
+        "RESE",
+        "SITE",
+        ".",
+        "",
+        "2WAY",
+        "MCRE 1",
+        "RTYP",
+        "MSTA 1",
+        "KTAG",
+    ]
+)
 lines = st.binary(max_size=60).map(lambda raw: raw.replace(b"\n", b"")) | st.builds(
     lambda word, rest: f"{word} {rest}".encode().replace(b"\n", b""),
     words,
