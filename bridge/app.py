@@ -45,6 +45,7 @@ from bridge.engine.reload import Reload
 from bridge.engine.replies import Replies
 from bridge.engine.reports import Reports
 from bridge.engine.retain import Retention
+from bridge.engine.room_anchor import RoomAnchor
 from bridge.engine.rulebook import Clock, CurrentRulebook, LiveRulebook, Rulebook
 from bridge.engine.shifts import Shifts
 from bridge.engine.situation import Situation, is_known
@@ -444,11 +445,13 @@ def _keep_ledger(
 ) -> None:
     """Start what signs the ledger, what lets its oldest records go, and what records whom the doors refused."""
     kept = house.config.nightbell.ledger
+    named = (kept.room,) if kept.room is not None else ()
+    rooms = [RoomAnchor(house.database, house.keys, room, now, wake) for room in named]
     notary = Notary(
         house.database,
         house.keys,
         every=kept.sign_every,
-        anchors=open_anchors(kept),
+        anchors=(*open_anchors(kept), *rooms),
         now=now,
         beat=pulse.beat,
         wake=wake,

@@ -104,6 +104,7 @@ class Ledger(Section):
     keep: Duration = SIX_YEARS
     anchor: LocalPath | None = None
     timestamps: Timestamps | None = None
+    room: str | None = None
 
 
 class Encryption(Section):

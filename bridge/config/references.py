@@ -61,6 +61,8 @@ def unknown_names(
         "list": routing.lists,
     }
     names = {kind: frozenset(words) for kind, words in known.items()}
+    of_nightbell = Names(names, sources["nightbell.yaml"])
+    yield from of_nightbell.check("room", ("ledger", "room"), nightbell.ledger.room)
     yield from _in_roster(roster, Names(names, sources["roles.yaml"]))
     yield from _shared_accounts(roster, sources["roles.yaml"])
     yield from _outsiders(roster, routing, sources)

@@ -249,3 +249,9 @@ def test_a_configuration_is_frozen() -> None:
 def test_what_could_never_work_is_refused(changes: dict[str, Any], said: str) -> None:
     [problem] = problems_of(**changes)
     assert said in problem
+
+
+def test_the_ledger_s_room_must_be_one_of_roles_yaml() -> None:
+    (problem,) = problems(replaced("nightbell.yaml", "ledger:\n", "ledger:\n  room: complianse\n"))
+    assert 'room "complianse" does not exist' in problem
+    assert "nightbell.yaml" in problem

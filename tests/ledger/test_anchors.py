@@ -19,10 +19,11 @@ from bridge import ledger as chain
 from bridge.anchors import FileAnchor, TimestampAnchor
 from bridge.cli.ledger import app
 from bridge.engine.notarise import Notary
+from bridge.engine.room_anchor import RoomAnchor
 from bridge.ledger import Action, Record
-from bridge.model.doors import Anchor
+from bridge.model.doors import Anchor, Destination
 from bridge.model.errors import AnchorError
-from bridge.store import ledger
+from bridge.store import ledger, outbox
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 from bridge.vault import Vault
@@ -256,6 +257,25 @@ async def test_an_authority_that_answers_nonsense_is_refused(authority: Authorit
         await TimestampAnchor(authority.url, tmp_path / "none.pem").keep("a line")
     with pytest.raises(AnchorError, match="answers 404"):
         await TimestampAnchor(f"{authority.url}nowhere", authority.directory / "ca.pem").keep("a line")
+
+
+async def test_a_signature_in_a_room_shows_a_ledger_that_was_cut_short(bench: Bench) -> None:
+    await bench.record()
+    anchor = RoomAnchor(bench.database, bench.keys, "compliance", bench.clock, bench.tell)
+    for _ in range(2):
+        await bench.notary(anchor).step()
+    room = Destination(room="compliance")
+    async with bench.database.read() as connection:
+        assert await outbox.depth(connection) == 1
+        said = await outbox.head(connection, bench.keys, room)
+    assert said is not None
+    assert said.content is not None
+    content = json.loads(said.content.reveal())
+    line = content["body"].splitlines()[-1]
+    lines, key = await bench.lines(), bench.keys.signer().public_key()
+    assert chain.verify(lines, key, anchors=[line]).problem is None
+    problem = chain.verify(lines[:2], key, anchors=[line]).problem
+    assert problem == "the end is missing: an anchor vouches for record 3, the last is 2"
 
 
 def test_a_time_stamp_that_follows_no_signature_is_found() -> None:
