@@ -26,6 +26,7 @@ from bridge.config import Config, ConfigError
 from bridge.engine import operations, reconcile
 from bridge.engine.adoption import Adoption, adopt
 from bridge.engine.answers import Answers
+from bridge.engine.arrivals import Arrivals
 from bridge.engine.calendars import Calendars, complete
 from bridge.engine.capture import Captures
 from bridge.engine.coverage import Coverage
@@ -189,7 +190,8 @@ def room_plan(live: CurrentRulebook, situation: Situation, now: Clock, destinati
         raise HomeserverError(message, retry=False)
     if destination.role is not None:
         name = roster.roles[destination.role].room.name
-        people = room_members(config, destination.role, now(), situation.changes)
+        on_duty = room_members(config, destination.role, now(), situation.changes)
+        people = (*on_duty, *situation.called_in(destination.role))
     elif destination.room is not None:
         name = roster.rooms[destination.room].name
         people = roster.persons(roster.rooms[destination.room].members)
@@ -269,6 +271,7 @@ class Bells:
     deliver: Wake
     escalate: Wake
     answers: Wake
+    arrivals: Wake
     devices: Wake
     readiness: Wake
     receipts: Wake
@@ -299,10 +302,7 @@ async def _run_loops(
 ) -> None:
     database, keys = house.database, house.keys
     sources = {channel.id: channel.media for channel in channels if channel.media is not None}
-    situation = Situation(now)
-    async with database.read() as connection:
-        await situation.load(connection)
-        situation.leavers = await leavers.all_of_them(connection)
+    situation = await _situation(house, live, now)
     await _note_start(house, now())
     await adopt(Adoption(database, keys, inbox, live().config, situation), now())
 
@@ -473,6 +473,15 @@ def _retention(house: House, live: LiveRulebook, now: Clock) -> Retention:
     return Retention(house.database, house.keys, eraser, live, now=now, witness=witness)
 
 
+async def _situation(house: House, live: LiveRulebook, now: Clock) -> Situation:
+    situation = Situation(now)
+    async with house.database.read() as connection:
+        await situation.load(connection)
+        await situation.load_pages(connection, live().config)
+        situation.leavers = await leavers.all_of_them(connection)
+    return situation
+
+
 def _follow_readers(
     group: asyncio.TaskGroup,
     house: House,
@@ -483,7 +492,9 @@ def _follow_readers(
     pulse: Pulse,
     now: Clock,
 ) -> None:
-    """Start what looks at who has read a page."""
+    """Start what looks at who has read a page, and who could not see it."""
+    arrivals = Arrivals(house.database, inbox, live, now=now, wake=bells.deliver.ring)
+    group.create_task(run_loop("arrivals", bells.arrivals, arrivals.step, pulse.beat))
     receipts = Receipts(house.database, inbox, live, now=now, wake=bells.deliver.ring)
     group.create_task(run_loop("receipts", bells.receipts, receipts.step, pulse.beat))
 
@@ -538,6 +549,8 @@ async def _read(matrix: Matrix, bells: Bells, readers_changed: Callable[[], Awai
         matrix.rooms.forget_members()
         matrix.encryption.forget_audiences()
         await readers_changed()
+    if brought.joined:
+        bells.arrivals.ring()
     if brought.keys:
         bells.devices.ring()
     if brought.words:

@@ -122,7 +122,7 @@ async def _show(
     page = await pages.get_page(connection, before.id)
     event, key = await work.inbox.event_of(connection, page.latest or page.intake)
     destination = destination_of(config, move.role if move else page.role, page.room)
-    main = (await outbox.messages_of(connection, page.id)).get(destination)
+    main = dict(await outbox.messages_of(connection, page.id)).get(destination)
     if main is None:
         drafts = page_message.post(config, page, event, key, now, to=destination)
         # Taps to accept it are no use under a page that is accepted.

@@ -135,11 +135,12 @@ async def _forward(asked: Asked, role: RoleId) -> str | None:
     stat_room = asked.config.roster.roles[to_role].stat_room if page.priority is Priority.STAT else None
     room = page.room if to_role == role else stat_room
     await pages.hand_page(asked.connection, page.id, move, room)
+    await asked.situation.load_pages(asked.connection, asked.config)
     handed = await pages.get_page(asked.connection, page.id)
     event, key = await asked.inbox.event_of(asked.connection, page.latest or page.intake)
     destination = destination_of(asked.config, to_role, room)
     drafts: list[Draft] = []
-    main = (await outbox.messages_of(asked.connection, page.id)).get(destination)
+    main = dict(await outbox.messages_of(asked.connection, page.id)).get(destination)
     if main is None:
         drafts = page_message.post(asked.config, handed, event, key, asked.now, to=destination)
         main = drafts[0].transaction

@@ -131,6 +131,8 @@ class Dispatch:
         async with self._database.write() as connection:
             await self._keys.reclassify(connection, work.classes, now)
             await pages.open_pages(connection, work.openings)
+            if any(opening.move and opening.move.skipped for opening in work.openings):
+                await self._situation.load_pages(connection, self._rulebook().config)
             await outbox.put(connection, work.drafts, now)
             for page_id, intake in work.joining:
                 await self._join(connection, page_id, intake, now)
@@ -201,7 +203,7 @@ class Dispatch:
             Draft(
                 destination, Purpose.NUDGE, again, key, urgency=page.priority.rank, page=page_id, target=main
             )
-            for destination, main in (await outbox.messages_of(connection, page_id)).items()
+            for destination, main in dict(await outbox.messages_of(connection, page_id)).items()
             if is_known(config, destination)
         ]
         await outbox.put(connection, nudges, now)

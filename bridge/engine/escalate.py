@@ -119,6 +119,7 @@ class Escalation:
             changes = self._situation.changes
             move = _climbed(config, page, reachable, changes, now=now, due=timer.due_at)
             await pages.record_move(connection, page, move)
+            await self._situation.load_pages(connection, config)
             text = render_move(config, page, move, now)
             event, key = await self._inbox.event_of(connection, page.latest or page.intake)
             drafts: list[Draft] = []
@@ -127,7 +128,7 @@ class Escalation:
             if move.notify:
                 at_home = move.role == page.role
                 destination = destination_of(config, move.role, page.room if at_home else None)
-                main = (await outbox.messages_of(connection, page.id)).get(destination)
+                main = dict(await outbox.messages_of(connection, page.id)).get(destination)
                 if main is None:
                     # Another role's room has not seen the page: it gets the whole of it, to edit like the first.
                     drafts += page_message.post(config, page, event, key, now, to=destination)
@@ -170,6 +171,7 @@ class Escalation:
                 event, key = await self._inbox.event_of(connection, page.latest or page.intake)
                 await outbox.put(connection, page_message.post(config, released, event, key, now), now)
                 log.info("page_released", page=page.id)
+            await self._situation.load_pages(connection, config)
             rung = [_climbed_record(page, moves[page.id], outcome="quiet_time_over") for page in waiting]
             await ledger.append(connection, rung, now)
 

@@ -5,7 +5,8 @@ What has happened to the page stands in the message's thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from html import escape
 
@@ -16,7 +17,7 @@ from bridge.engine.messages import message, replacement
 from bridge.engine.situation import destination_of, is_known
 from bridge.model.doors import Destination
 from bridge.model.event import IntakeEvent
-from bridge.model.ids import PageId
+from bridge.model.ids import PageId, UserId
 from bridge.model.page import Page, PageState
 from bridge.model.phi import Phi
 from bridge.model.report import choices_of
@@ -30,13 +31,26 @@ from bridge.vault import Key
 
 
 def post(
-    config: Config, page: Page, event: IntakeEvent, key: Key, now: datetime, *, to: Destination | None = None
+    config: Config,
+    page: Page,
+    event: IntakeEvent,
+    key: Key,
+    now: datetime,
+    *,
+    to: Destination | None = None,
+    ring: Sequence[UserId] = (),
 ) -> list[Draft]:
-    """The page's message for a room, its own by default, and the taps to put under it."""
+    """The page's message for a room, its own by default, and the taps to put under it.
+
+    `ring` are those whom a message that is posted anew mentions, since it has rung for the others.
+    """
+    text = render(config, page, event, now, page.count)
+    if ring and text.mentions:
+        text = replace(text, mentions=tuple(ring))
     main = Draft(
         to or destination_of(config, page.role, page.room),
         Purpose.PAGE,
-        message(render(config, page, event, now, page.count)),
+        message(text),
         key,
         urgency=page.priority.rank,
         page=page.id,
@@ -62,7 +76,7 @@ async def show(
     event, key = await inbox.event_of(connection, page.latest or page.intake)
     content = replacement(render(config, page, event, now, page.count))
     drafts: list[Draft] = []
-    for destination, main in (await outbox.messages_of(connection, page_id)).items():
+    for destination, main in await outbox.messages_of(connection, page_id):
         if not is_known(config, destination):
             continue
         urgency = page.priority.rank

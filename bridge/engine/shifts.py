@@ -55,12 +55,14 @@ class Shifts:
         self._changed = changed
         self._wake = wake
         self._recorded: dict[RoleId, Held | None] = {}
+        self._called: dict[RoleId, frozenset[PersonId]] | None = None
         # Who takes over soon, and when to find out whether they could read; None once that was done.
         self._coming: dict[RoleId, tuple[PersonId, datetime | None]] = {}
 
     async def step(self) -> float | None:
         """Record and announce hand-overs that have happened; check the next ones. Returns when to look again."""
         config, now = self._rulebook().config, self._now()
+        await self._follow_pages(config)
         for role in config.roster.roles:
             present = _first(holders(config, role, now, self._situation.changes))
             soon = _first(holders(config, role, now + BEFORE_HAND_OVER, self._situation.changes))
@@ -76,6 +78,15 @@ class Shifts:
             else:
                 self._coming.pop(role, None)
         return LOOK_SECONDS
+
+    async def _follow_pages(self, config: Config) -> None:
+        """Rooms that follow the shift are for those, too, whom pages have come to, and no longer than that."""
+        async with self._database.read() as connection:
+            await self._situation.load_pages(connection, config)
+        called = {role: self._situation.called_in(role) for role in config.roster.roles}
+        if self._called is not None and called != self._called:
+            self._changed()
+        self._called = called
 
     async def _hand_over(
         self, config: Config, role: RoleId, recorded: Held | None, present: PersonId | None, now: datetime

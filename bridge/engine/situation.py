@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,9 +17,16 @@ from bridge.model.errors import NightbellError
 from bridge.model.ids import PersonId, RoleId, UserId
 from bridge.model.page import Page
 from bridge.model.priority import Priority
+from bridge.policy.called_in import called_in, follows_shift
 from bridge.policy.ladder import Reachable
-from bridge.policy.schedule import Change
-from bridge.store import shifts
+from bridge.policy.requests import members
+from bridge.policy.schedule import Change, room_members
+from bridge.store import pages, shifts
+
+# Whoever accepts a page and never closes it does not stay in the room for ever.
+ACCEPTED_FOR = timedelta(days=1)
+ASK_AGAIN = timedelta(minutes=1)
+ASK_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -29,12 +37,25 @@ class Situation:
     def __init__(self, now: Clock) -> None:
         self._now = now
         self._changes: tuple[Change, ...] = ()
+        self._called: dict[RoleId, frozenset[PersonId]] = {}
+        self._outside: dict[frozenset[UserId], tuple[datetime, frozenset[UserId]]] = {}
         self.courier: Courier | None = None
         self.leavers: frozenset[UserId] = frozenset()  # taken out by command, whatever the files say
 
     async def load(self, connection: AsyncConnection) -> None:
         """Read the shift changes anew."""
         self._changes = await shifts.changes(connection, self._now())
+
+    async def load_pages(self, connection: AsyncConnection, config: Config) -> None:
+        """Read anew whom pages bring into rooms that follow the shift."""
+        now, roster = self._now(), config.roster
+        roles = [role for role in roster.roles if follows_shift(config, role)]
+        recent = await pages.recent_pages(connection, roster.roles, now - ACCEPTED_FOR) if roles else []
+        self._called = {role: called_in(config, role, recent, now, self.changes) for role in roles}
+
+    def called_in(self, role: RoleId) -> frozenset[PersonId]:
+        """Whom pages bring into a role's room, beside whom its schedule does."""
+        return self._called.get(role, frozenset())
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -45,12 +66,12 @@ class Situation:
     async def reachable(
         self, config: Config, destinations: Iterable[Destination], without: Iterable[PersonId] = ()
     ) -> Reachable:
-        """Who is in these rooms with a trusted device, and is not among `without`.
+        """Who is in these rooms, or would be asked into them, with a trusted device, and is not among `without`.
 
         Nobody counts as unreachable while it can't be known: a homeserver that is away must not make the
         ladder pass people over.
         """
-        readers = {destination: await self._readers(destination) for destination in set(destinations)}
+        readers = {destination: await self._readers(config, destination) for destination in set(destinations)}
         declined = frozenset(without)
 
         def reachable(role: RoleId, person: PersonId) -> bool:
@@ -72,14 +93,36 @@ class Situation:
             log.debug("activity_unknown", reason=str(error))
             return None
 
-    async def _readers(self, destination: Destination) -> frozenset[UserId] | None:
+    async def _readers(self, config: Config, destination: Destination) -> frozenset[UserId] | None:
         if self.courier is None:
             return None
         try:
-            return await self.courier.readers(destination)
+            readers = await self.courier.readers(destination)
         except NightbellError as error:
             log.debug("readers_unknown", destination=str(destination), reason=str(error))
             return None
+        role = destination.role
+        if role is None or not follows_shift(config, role):
+            return readers
+        here = {*room_members(config, role, self._now(), self.changes), *self.called_in(role)}
+        others = (
+            config.roster.people[person].matrix for person in members(config, role) if person not in here
+        )
+        return readers | await self._could_come(self.courier, frozenset(others) - self.leavers)
+
+    async def _could_come(self, courier: Courier, users: frozenset[UserId]) -> frozenset[UserId]:
+        """Who could read a room if they were asked into it; found out once a minute, since nobody tells us."""
+        asked_at, could = self._outside.get(users, (None, users))
+        if not users or (asked_at is not None and self._now() < asked_at + ASK_AGAIN):
+            return could
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                could = await courier.trusted(users)
+        except (NightbellError, TimeoutError) as error:
+            log.debug("devices_unknown", reason=str(error))
+            could = users
+        self._outside[users] = (self._now(), could)
+        return could
 
 
 def destination_of(config: Config, role: RoleId, room: str | None) -> Destination:

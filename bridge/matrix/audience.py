@@ -101,6 +101,21 @@ class Audiences:
                     audience.refused.append((device, refusal))
         return audience
 
+    async def trusted(self, users: Iterable[UserId]) -> frozenset[UserId]:
+        """Those who have a device that may read. Raises HomeserverError.
+
+        They are fetched each time: of who shares no room with us the homeserver tells no changes.
+        """
+        wanted = [UserID(user) for user in users]
+        async with errors_of("fetch the devices of who might be asked in"):
+            await self._machine.fetch_devices(wanted)
+        found = set()
+        for user in wanted:
+            for device in (await self._machine.crypto_store.get_devices(user) or {}).values():
+                if await self.refusal(device) is None:
+                    found.add(UserId(user))
+        return frozenset(found)
+
     async def refusal(self, device: DeviceIdentity) -> Outcome | None:
         """Why a device may not read, or None if it may."""
         trust = await self._machine.resolve_trust(device, allow_fetch=False)

@@ -75,6 +75,10 @@ class MatrixCourier:
         room = await self.room(destination)
         return await self._encryption.readers(room, self._rooms.planned(room))
 
+    async def trusted(self, users: frozenset[UserId]) -> frozenset[UserId]:
+        """Ask the homeserver for their devices."""
+        return await self._encryption.trusted(users)
+
     async def last_active(self, user: UserId) -> datetime | None:
         """Ask the homeserver when it last saw a device of theirs."""
         return await last_active(self._homeserver, user, self._now())

@@ -123,6 +123,10 @@ class Encryption:
             self._readers[room] = known = (generation, people, frozenset(audience.joined & entitled))
         return known[2]
 
+    async def trusted(self, users: frozenset[UserId]) -> frozenset[UserId]:
+        """Those who have a device that could read a room if they were in it."""
+        return await self._audiences.trusted(users)
+
     async def decrypt(self, raw: RawRoomEvent) -> tuple[Event, bool]:
         """Decrypt, and say whether the sender's device is one that may be obeyed. Raises UnreadableError."""
         document: Any = {

@@ -190,6 +190,9 @@ class Courier(Protocol):
     async def readers(self, destination: Destination) -> frozenset[UserId]:
         """The people who are in a destination's room with at least one trusted device. Raises HomeserverError."""
 
+    async def trusted(self, users: frozenset[UserId]) -> frozenset[UserId]:
+        """Those who have a trusted device, whatever room they are in. Raises HomeserverError."""
+
     async def last_active(self, user: UserId) -> datetime | None:
         """When a person's devices were last active; None if that is not to be known. Raises HomeserverError."""
 

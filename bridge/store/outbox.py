@@ -149,14 +149,17 @@ async def head(connection: AsyncConnection, keys: KeyRing, destination: Destinat
     return None if row is None else _entry(row, keys)
 
 
-async def messages_of(connection: AsyncConnection, page: PageId) -> dict[Destination, str]:
-    """The transaction of a page's message in each room that it was posted to."""
-    query = select(outbox.c.destination, outbox.c.txn_id).where(
-        outbox.c.page == page, outbox.c.purpose == Purpose.PAGE.value
+async def messages_of(connection: AsyncConnection, page: PageId) -> list[tuple[Destination, str]]:
+    """The transactions of a page's messages, and the rooms that they were posted to, the latest last."""
+    query = (
+        select(outbox.c.destination, outbox.c.txn_id)
+        .where(outbox.c.page == page, outbox.c.purpose == Purpose.PAGE.value)
+        .order_by(outbox.c.id)
     )
-    return {
-        Destination.parse(row.destination): str(row.txn_id) for row in (await connection.execute(query)).all()
-    }
+    return [
+        (Destination.parse(row.destination), str(row.txn_id))
+        for row in (await connection.execute(query)).all()
+    ]
 
 
 async def keep_envelopes(connection: AsyncConnection, envelopes: Sequence[tuple[OutboxId, Envelope]]) -> None:

@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, case, delete, func, insert, select, update
+from sqlalchemy import Row, and_, case, delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.decision import Decision, Move
+from bridge.model.doors import Destination
 from bridge.model.ids import (
     EventId,
     IntakeId,
@@ -30,7 +31,7 @@ from bridge.model.priority import Priority
 from bridge.policy.ladder import latest
 from bridge.store.outbox import Purpose
 from bridge.store.tables import intake as intake_table
-from bridge.store.tables import outbox, page, timer
+from bridge.store.tables import member, outbox, page, timer
 
 WAITING = [state.value for state in PageState if state.waiting]
 UNREAD = [PageState.OPEN.value, PageState.DELIVERED.value]
@@ -171,6 +172,51 @@ async def mark_delivered(connection: AsyncConnection, delivered: Sequence[PageId
             .where(page.c.id.in_(delivered), page.c.delivered_at.is_(None))
             .values(delivered_at=now, state=state)
         )
+
+
+async def missed_pages(
+    connection: AsyncConnection, roles: Iterable[RoleId]
+) -> list[tuple[Page, Destination, UserId]]:
+    """Waiting pages of these roles, the rooms that have them, and whoever has joined these since they were posted."""
+    newer = outbox.alias("newer")
+    query = (
+        select(page, outbox.c.destination, member.c.user_id)
+        .join(outbox, outbox.c.page == page.c.id)
+        .join(member, member.c.room_id == outbox.c.room)
+        .where(
+            page.c.role.in_(list(roles)),
+            page.c.state.in_(WAITING),
+            page.c.destroyed_at.is_(None),
+            outbox.c.purpose == Purpose.PAGE.value,
+            member.c.membership == "join",
+            member.c.joined_at > outbox.c.sent_at,
+            ~exists().where(
+                newer.c.page == page.c.id,
+                newer.c.destination == outbox.c.destination,
+                newer.c.purpose == Purpose.PAGE.value,
+                newer.c.state != "failed",
+                or_(newer.c.sent_at.is_(None), newer.c.sent_at >= member.c.joined_at),
+            ),
+        )
+    )
+    return [
+        (_page(row), Destination.parse(row.destination), UserId(row.user_id))
+        for row in (await connection.execute(query)).all()
+    ]
+
+
+async def recent_pages(connection: AsyncConnection, roles: Iterable[RoleId], since: datetime) -> list[Page]:
+    """Pages of these roles that somebody is asked about now, or has accepted since then."""
+    query = select(page).where(
+        page.c.role.in_(list(roles)),
+        page.c.destroyed_at.is_(None),
+        page.c.held_until.is_(None),
+        or_(
+            page.c.state.in_(WAITING),
+            and_(page.c.state == PageState.ACCEPTED.value, page.c.accepted_at >= since),
+        ),
+    )
+    return [_page(row) for row in (await connection.execute(query)).all()]
 
 
 async def begin_again(connection: AsyncConnection, readable: Sequence[PageId], now: datetime) -> None:

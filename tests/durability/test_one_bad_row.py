@@ -63,6 +63,9 @@ class StubCourier:
     async def readers(self, destination: Destination) -> frozenset[UserId]:
         raise NotImplementedError
 
+    async def trusted(self, users: frozenset[UserId]) -> frozenset[UserId]:
+        raise NotImplementedError
+
     async def last_active(self, user: UserId) -> datetime | None:
         raise NotImplementedError
 

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from testbed.clinician import Clinician, Message
 from testbed.hospital import Hospital
-from tests.scenarios.story import SOON, ZONE, at, joined, mentions, people, rows, shows
+from tests.scenarios.story import SOON, ZONE, at, joined, mentions, people, replies, rows, shows
 
 BEGINS = "2026-11-24 07:00"
 STAFF = ("ada", "ben")
@@ -28,11 +28,18 @@ roles:
     schedule:
       layers:
         - {{people: [ada, ben, carol], hand_off: {{every: day, from: 2026-11-23 08:00}}}}
+  theatre:
+    name: Theatre
+    room: {{name: Theatre, members: on_duty}}
+    members: [ada, ben, carol]
+    schedule: {{layers: [{{people: ada}}]}}
 """
 ROUTING = """
 defaults: {priority: urgent, ladder: patient, template: standard, retention: standard}
+rules: [{when: {words: theatre}, then: {role: theatre, ladder: brisk}}]
 fallback: {role: cardiology}
 ladders:
+  brisk: {steps: [{after: 10 min, notify: next}, {after: 10 min, notify: next}, {after: 9 h, notify: operations}]}
   patient: {steps: [{after: 90 h, notify: next}, {after: 90 h, notify: operations}]}
 """
 
@@ -153,6 +160,46 @@ async def test_who_takes_over_and_was_not_seen_for_a_day_is_asked_for_a_sign_and
     assert not [m for m in staff["operator"].messages if "Dr. Ben takes over" in m.body]
 
 
+async def test_a_ladder_asks_the_next_into_a_room_that_follows_the_shift(
+    hospital: Hospital, staff: Staff
+) -> None:
+    ada, ben = staff["ada"], staff["ben"]
+    page = await paged(hospital, ada, "to the theatre")
+    await joined(ada, page.room_id, {"ada"})
+    hospital.travel(timedelta(minutes=10, seconds=1))
+    await replies(ada, page, "Dr. Ben: please accept")
+    theirs = await ben.message("to the theatre", SOON)
+    assert (theirs.room_id, mentions(theirs)) == (page.room_id, ["ben"])
+    await ben.react(theirs.event_id, "✅")
+    for client, message in ((ada, page), (ben, theirs)):
+        await shows(client, message, "Accepted by Dr. Ben")
+
+
+async def test_who_was_asked_in_leaves_when_the_page_is_closed_and_reads_nothing_new(
+    hospital: Hospital, staff: Staff
+) -> None:
+    ada, ben = staff["ada"], staff["ben"]
+    page = await ben.message("to the theatre")
+    await joined(ada, page.room_id, {"ada", "ben"})
+    await ben.react(page.event_id, "🏁")
+    await joined(ada, page.room_id, {"ada"})
+    after = await paged(hospital, ada, "another for the theatre")
+    assert await ada.session_of(after) not in ben.sessions
+    await ada.react(after.event_id, "✅")
+    await shows(ada, after, "Accepted by Dr. Ada")
+
+
+async def test_who_could_not_read_is_not_asked_in(hospital: Hospital, staff: Staff) -> None:
+    ada, ben, operator = staff["ada"], staff["ben"], staff["operator"]
+    page = await paged(hospital, ada, "nobody is left in the theatre")
+    hospital.travel(timedelta(minutes=10, seconds=1))
+    await ben.message("nobody is left in the theatre", SOON)
+    hospital.travel(timedelta(minutes=10, seconds=1))
+    told = await operator.message("nobody could be reached on 2", SOON)
+    assert "Theatre" in told.body
+    await joined(ada, page.room_id, {"ada", "ben"})
+
+
 def microseconds(moment: str) -> int:
     return round(at(moment).timestamp() * 1e6)
 
@@ -162,4 +209,4 @@ async def test_the_rooms_name_says_the_role_and_nothing_else(hospital: Hospital,
     file = f"file:{hospital.synapse.database_path}?mode=ro"
     with closing(sqlite3.connect(file, uri=True, timeout=30)) as database:
         names = {json.loads(row[0])["content"]["name"] for row in database.execute(query)}
-    assert names == {"Cardiology", "Nightbell operations"}
+    assert names == {"Cardiology", "Theatre", "Nightbell operations"}
