@@ -43,6 +43,7 @@ async def of_homeserver(homeserver: Homeserver) -> list[Finding]:
         if error.code not in REFUSALS:
             raise
         remedy = (
+            "without it, what was redacted stays as an envelope, and files for ever; "
             "make it a server administrator, as one: PUT /_synapse/admin/v1/users/"
             f'{homeserver.bot}/admin {{"admin": true}}'
         )

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import select
 
 from bridge import ledger as chain
 from bridge.config.retention import RetentionClass, RetentionConfig
@@ -21,13 +22,13 @@ from bridge.model.errors import HomeserverDatabaseError, HomeserverError
 from bridge.model.ids import EventId, RoomId
 from bridge.model.phi import Phi
 from bridge.policy.retention import Hold, HoldKind
-from bridge.store import holds, ledger, pages, retention
+from bridge.store import holds, ledger, pages, retention, tables
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
 from tests.store.conftest import NOW
 from tests.store.test_attachments import HERE, upload
-from tests.store.test_retention import HEART, LATER, STANDARD, intake_of, open_page
+from tests.store.test_retention import HEART, LATER, ROOM, STANDARD, intake_of, open_page
 
 DAYS = timedelta(days=3)
 FILE = "mxc://nightbell.test/a"
@@ -168,6 +169,34 @@ async def test_held_content_survives_a_sweep_and_the_homeserver_keeps_it(
         await holds.lift(connection, "case", "@counsel", LATER)
     await sweeper(database, keys, homeserver).step()
     assert homeserver.events == []
+
+
+@pytest.mark.parametrize("kind", HoldKind)
+async def test_each_kind_of_hold_beats_the_clock_and_the_rest_of_the_day_goes(
+    database: Database, keys: KeyRing, inbox: IntakeStore, kind: HoldKind
+) -> None:
+    life = await open_page(database, keys, inbox, "1")
+    assert life.caller is not None
+    about = {
+        HoldKind.PAGE: life.page,
+        HoldKind.ROOM: ROOM,
+        HoldKind.ROLE: HEART,
+        HoldKind.NUMBER: life.caller.hex(),
+        HoldKind.RANGE: "",
+    }
+    hold = Hold("case", kind, about[kind], start=NOW, until=NOW + timedelta(seconds=1))
+    async with database.write() as connection:
+        await holds.place(connection, keys, hold, reason=Phi("Court"), by="@counsel", now=NOW)
+    homeserver = Homeserver({"$1": []})
+    await sweeper(database, keys, homeserver).step()
+    assert homeserver.redacted == {}
+    assert await certificates(database, keys) == []
+    async with database.read() as connection:
+        event, key = await inbox.event_of(connection, await intake_of(database, life))
+        assert event.body == Phi("Bed 12")
+        query = select(tables.day_key.c.retention, tables.day_key.c.day).join(tables.data_key)
+        under = (await connection.execute(query.where(tables.data_key.c.id == key.id))).one()
+    assert tuple(under) == ("hold", "case")
 
 
 async def test_a_certificate_says_where_the_homeserver_did_not_let_us(
