@@ -36,12 +36,32 @@ def doctor(
     if homeserver_config is not None:
         found += _read(homeserver_config, loaded)
     with told():
+        found += keys_apart(loaded)
         found += asyncio.run(_examine(loaded))
     for finding in found:
         sign = "ok     " if finding.well else "WRONG  " if finding.serious else "advice "
         typer.echo(f"{sign} {finding.what}" + (f"\n          {finding.remedy}" if finding.remedy else ""))
     if any(finding.serious and not finding.well for finding in found):
         raise typer.Exit(1)
+
+
+def keys_apart(config: Config) -> list[Finding]:
+    """Whether a copy of the database's directory would take the operator's key with it."""
+    what = "the operator's key lies apart from the database"
+    scheme, separator, path = config.database_url.partition(":///")
+    if not separator or not scheme.startswith("sqlite"):
+        return []
+    directory = Path(path).resolve().parent
+    keys = config.nightbell.keys
+    found = []
+    for ref in filter(None, (keys.operator_key, keys.previous_operator_key)):
+        if ref.file is not None and ref.file.resolve().is_relative_to(directory):
+            remedy = (
+                f"{ref.file} lies in {directory}, beside the database: whoever copies that directory can read all. "
+                "Move it to another disk, or have a command print it (keys.operator_key: command:...)"
+            )
+            found.append(Finding(what, remedy, serious=False))
+    return found or [Finding(what)]
 
 
 def _read(file: Path, config: Config) -> list[Finding]:

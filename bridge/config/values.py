@@ -118,14 +118,22 @@ class SecretRef:
     def __str__(self) -> str:
         return f"{self.scheme}:{self.name}"
 
+    @property
+    def file(self) -> Path | None:
+        """The file that holds it, if one does."""
+        if self.scheme == "file":
+            return self.directory / Path(self.name).expanduser()
+        if self.scheme == "env" and not os.environ.get(self.name):
+            path = os.environ.get(f"{self.name}_FILE")
+            return Path(path) if path else None
+        return None
+
     def read(self) -> bytes:
         """The secret, exactly as it lies there. Raises `SecretUnreadableError`."""
-        if self.scheme == "file":
-            return self._read_file(self.directory / Path(self.name).expanduser())
-        if value := os.environb.get(self.name.encode()):
+        if self.scheme == "env" and (value := os.environb.get(self.name.encode())):
             return value
-        if path := os.environ.get(f"{self.name}_FILE"):
-            return self._read_file(Path(path))
+        if (path := self.file) is not None:
+            return self._read_file(path)
         raise SecretUnreadableError(
             f"the secret {self} can't be read: set the environment variable {self.name}, or {self.name}_FILE"
         )
