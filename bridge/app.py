@@ -70,7 +70,7 @@ from bridge.model.errors import HomeserverError, StoreUnavailableError
 from bridge.model.ids import ChannelId, IntakeId, PersonId, UserId
 from bridge.model.report import Standing
 from bridge.policy.schedule import room_members
-from bridge.store import attachments, leavers, ledger, outbox, reports
+from bridge.store import attachments, channel_notes, leavers, ledger, outbox, reports
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
@@ -232,6 +232,8 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
             tell=gate.tell,
             count=meters.count,
             tap=captures.note,
+            recall=partial(channel_notes.recall, house.database),
+            remember=partial(channel_notes.remember, house.database),
         )
         channels = [open_channel(channel, section, around) for channel, section in config.channels.items()]
         application = build_application(

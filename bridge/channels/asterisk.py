@@ -126,6 +126,7 @@ class _Line:
     around: Surroundings
     board: Board = field(default_factory=Board)
     trouble: str | None = "it has not connected yet"
+    noted: dict[str, int] = field(default_factory=dict)  # the mailboxes' counts that outlive the process
     heard: bool = False  # whether the current connection came as far as the login
 
     async def serve(self) -> None:
@@ -138,6 +139,8 @@ class _Line:
                 trouble = "Asterisk ended the connection"
             except AmiRefusedError as error:
                 trouble = str(error)
+            except StoreUnavailableError:
+                trouble = "the database is away"
             except TimeoutError:
                 trouble = "Asterisk does not answer"
             except asyncio.IncompleteReadError:
@@ -169,6 +172,7 @@ class _Line:
         try:
             await log_in(reader, writer, settings.username, self.secret, md5_login=settings.login == "md5")
             self.heard = True
+            await self._recall()
             await self._tell(None)
             for action in _QUESTIONS:
                 write_action(writer, action, ActionID=action)
@@ -205,11 +209,26 @@ class _Line:
             if event == "CoreShowChannelsComplete":
                 for call in self.board.only_these_go_on(each.get("uniqueid", "") for each in there):
                     await self._ended(call)
+            await self._note()
 
     async def _hear(self, reader: asyncio.StreamReader) -> Message:
         block = await read_block(reader)
         self.around.tap(self.channel, "<", Phi(block))
         return parse_message(block)
+
+    async def _recall(self) -> None:
+        """What was known of the mailboxes before a restart."""
+        if not self.board.mailboxes:
+            self.noted = dict(await self.around.recall(self.channel))
+            self.board.mailboxes.update(self.noted)
+
+    async def _note(self) -> None:
+        """Have the mailboxes' counts outlive the process, once the calls that changed them are durable."""
+        if self.noted == self.board.mailboxes or self.board.is_leaving_a_message():
+            return
+        with suppress(StoreUnavailableError):  # the next message tries again
+            await self.around.remember(self.channel, self.board.mailboxes)
+            self.noted = dict(self.board.mailboxes)
 
     async def _count(self, message: Message) -> None:
         """Find the messages that were left while the connection was away, by how many more there are."""

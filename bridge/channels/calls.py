@@ -101,6 +101,10 @@ class Board:
                 self._recorded = {}
         return ended
 
+    def is_leaving_a_message(self) -> bool:
+        """Whether some call that goes on has come to a mailbox."""
+        return any(call.voicemail is not None for call in self.calls.values())
+
     def only_these_go_on(self, channels: Iterable[str]) -> list[Call]:
         """After a reconnection: the calls that have ended in between."""
         alive = set(channels)

@@ -111,6 +111,14 @@ async def _no_drop(_channel: ChannelId, _intake: IntakeId) -> None:
     return None
 
 
+async def _nothing_noted(_: ChannelId) -> Mapping[str, int]:
+    return {}
+
+
+async def _forget(_: ChannelId, __: Mapping[str, int]) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What every channel is given.
@@ -119,9 +127,10 @@ class Surroundings:
     the bridge's one clock, in UTC. `tell` is for a channel that itself listens or connects: it is told when
     that begins or ceases to be in trouble, in words without PHI, and None when it is well. `count` is for one that
     is no HTTP: it is told a word for what became of each thing that came, and so is `tap`, of what came (`<`) and was
-    said (`>`), for an operator who asked to see it. `standing` says how far an event of the channel has come and what
-    was answered to it, None if there is no such event; `drop` ends that, for a source that wants to hear no more of
-    one. `reply` gives what the sender of a text that was
+    said (`>`), for an operator who asked to see it. `recall` and `remember` are for figures that a channel must have
+    after a restart, and raise `StoreUnavailableError`. `standing` says how far an event of the channel has come and
+    what was answered to it, None if there is no such event; `drop` ends that, for a source that wants to hear no more
+    of one. `reply` gives what the sender of a text that was
     accepted is to be told; a channel that asks it says so by `ChannelType.replies`.
     """
 
@@ -134,6 +143,8 @@ class Surroundings:
     tell: Callable[[ChannelId, str | None], Awaitable[None]] = _only_logged
     count: Callable[[ChannelId, str], None] = lambda _, __: None
     tap: Tap = lambda _, __, ___: None
+    recall: Callable[[ChannelId], Awaitable[Mapping[str, int]]] = _nothing_noted
+    remember: Callable[[ChannelId, Mapping[str, int]], Awaitable[None]] = _forget
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,6 +349,15 @@ reconciliation = Table(
     Column("said_at", Instant),
 )
 
+# --- what a channel must know of its source after a restart ---
+
+channel_note = Table(
+    "channel_note",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("note", JSON, nullable=False),
+)
+
 # --- raw traffic that an operator asked to have recorded ---
 
 capture = Table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -43,12 +43,16 @@ class Pbx:
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"Asterisk Call Manager/13.0.0\r\n")
         self.writers.append(writer)
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
+        try:
             while True:
                 action = await read_message(reader)
                 writer.write(self.answer(action))
                 if action["action"] == "VoicemailUsersList":
                     self.connected.set()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
 
     def answer(self, action: Message) -> bytes:
         name, number = action["action"], action.get("actionid", "")
@@ -281,6 +285,34 @@ async def test_messages_left_while_the_connection_was_away_are_found(inbox: Reme
         made.answers = counted(3)
         await made.hang_up()
         await until(lambda: bool(inbox.events))
+    [event] = inbox.events
+    assert (event.recipient, event.attributes["messages"]) == (Phi("100@default"), Phi("2"))
+
+
+async def test_messages_left_while_the_bridge_was_down_are_found(inbox: RememberingInbox) -> None:
+    notes: dict[str, int] = {}
+
+    async def recall(_: ChannelId) -> dict[str, int]:
+        return dict(notes)
+
+    async def remember(_: ChannelId, note: Mapping[str, int]) -> None:
+        notes.update(note)
+
+    def counted(count: int) -> dict[str, bytes]:
+        entry = f"Event: VoicemailUserEntry\r\nVMContext: default\r\nVoiceMailbox: 100\r\nNewMessageCount: {count}"
+        return {"VoicemailUsersList": f"{entry}\r\n\r\n".encode()}
+
+    async with pbx(Pbx(counted(1))) as made, bridged(made, inbox, recall=recall, remember=remember):
+        await until(lambda: notes == {"100@default": 1})
+        # One that is being left is not noted before its call has ended, and is durable.
+        made.writers[0].write(VOICEMAIL.partition(b"Event: MessageWaiting")[0])
+        made.writers[0].write(
+            b"Event: MessageWaiting\r\nMailbox: 100@default\r\nWaiting: 1\r\nNew: 2\r\n\r\n"
+        )
+        await asyncio.sleep(0.05)
+        assert notes == {"100@default": 1}
+    async with pbx(Pbx(counted(3))) as made, bridged(made, inbox, recall=recall, remember=remember):
+        await until(lambda: bool(inbox.events) and notes == {"100@default": 3})
     [event] = inbox.events
     assert (event.recipient, event.attributes["messages"]) == (Phi("100@default"), Phi("2"))
 

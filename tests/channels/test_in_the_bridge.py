@@ -23,10 +23,10 @@ from tests.channels.wire import free_port
 
 RULE = {
     "id": "pagers",
-    "when": {"channel": ["pagers", "pbx", "desk", "spare"]},
+    "when": {"channel": ["pagers", "pbx", "desk", "spare", "mail"]},
     "then": {"role": "cardiology"},
 }
-SNPP_PORT, TAKEN_PORT = free_port(), free_port()
+SNPP_PORT, TAKEN_PORT, MAIL_PORT = free_port(), free_port(), free_port()
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,13 @@ async def hospital(
             "type": "wctp",
             "senders": {"desk": f"file:{directory / 'wctp'}"},
             "push": {"desk": sender[1]},
+        },
+        "mail": {
+            "type": "smtp",
+            "port": MAIL_PORT,
+            "peers": "127.0.0.1",
+            "domains": "pager.example",
+            "require_tls": False,
         },
         "pbx": {
             "type": "asterisk",
@@ -216,11 +223,11 @@ async def test_nightbell_channels_tells_when_each_was_last_heard_of(
     assert said.count("last event  never") < said.count("last event")
 
 
-@pytest.mark.parametrize("channel", ["clinic-sms", "events", "desk", "pagers"])
+@pytest.mark.parametrize("channel", ["clinic-sms", "events", "desk", "pagers", "mail"])
 async def test_nightbell_send_makes_a_page(hospital: Hospital, okafor: Clinician, channel: str) -> None:
     said = await hospital.bridge.command("send", channel, "--text", f"Sent to {channel}")
-    assert "20" in said or "250 Page sent" in said
-    if channel in ("desk", "pagers"):
+    assert "20" in said or "250 Page" in said
+    if channel in ("desk", "pagers", "mail"):
         await okafor.message(f"Sent to {channel}")
 
 

@@ -271,6 +271,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("room_id", "user_id", name=op.f("pk_read_receipt")),
     )
     op.create_table(
+        "channel_note",
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("note", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("channel", name=op.f("pk_channel_note")),
+    )
+    op.create_table(
         "reconciliation",
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("began", sa.BigInteger(), nullable=False),
