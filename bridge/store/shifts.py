@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import insert, select
+from sqlalchemy import exists, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.ids import PersonId, RoleId, UserId
 from bridge.policy.schedule import Change
-from bridge.store.tables import held, shift_change
+from bridge.store.tables import heartbeat, held, shift_change
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,12 @@ async def record_holder(connection: AsyncConnection, record: Held) -> None:
             config_hash=record.config_hash,
         )
     )
+
+
+async def has_passed(connection: AsyncConnection, at: datetime) -> bool:
+    """Whether the bridge was seen alive later than at an instant, so that the record of it is whole."""
+    query = select(exists().where(heartbeat.c.at > at))
+    return bool((await connection.execute(query)).scalar_one())
 
 
 async def held_at(connection: AsyncConnection, role: RoleId, at: datetime) -> Held | None:

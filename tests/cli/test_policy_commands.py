@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -10,7 +11,13 @@ import pytest
 from PIL import Image
 
 from bridge.cli import main
-from tests.policy.hospital import documents, role
+from bridge.model.ids import PersonId, UserId
+from bridge.store import shifts
+from bridge.store.database import Database
+from bridge.store.shifts import Held
+from tests.policy.hospital import CARDIOLOGY, documents, local, role
+
+ZOE = UserId("@zoe:nightbell.test")
 
 DAY = {"layers": [{"people": "ana", "only": {"hours": "00:00-23:50"}}]}
 TWILIO = {"type": "twilio", "auth_token": "env:TOKEN"}
@@ -211,3 +218,29 @@ def test_explain_says_what_the_sender_is_told(
     write(tmp_path, fallback={"role": "switchboard", "auto_reply": "We called a doctor."})
     assert nightbell(monkeypatch, "explain", "--config", str(tmp_path), "--channel", "sms") == 0
     assert "told, unless they want no texts: We called a doctor." in capsys.readouterr().out
+
+
+def test_oncall_of_a_time_that_has_passed_tells_what_is_on_record(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def live_through() -> None:
+        database = Database(f"sqlite:///{directory / 'nightbell.db'}")
+        await database.migrate()
+        async with database.write() as connection:
+            record = Held(CARDIOLOGY, local("2026-11-02 08:00"), PersonId("zoe"), ZOE, "f" * 64)
+            await shifts.record_holder(connection, record)
+        await database.beat(local("2026-11-10 12:00"))
+        await database.close()
+
+    asyncio.run(live_through())
+    at = ("oncall", "--config", str(directory), "--at")
+    assert nightbell(monkeypatch, *at, "2026-11-10 11:00") == 0
+    said = capsys.readouterr().out
+    assert (
+        "Cardiology on call: @zoe:nightbell.test since Mon 02 Nov 08:00 (on record; rules ffffffffffff)"
+        in said
+    )
+    assert "Switchboard: Dr. Ana Meyer" in said
+    for when in ("2026-11-02 07:59", "2026-11-10 13:00"):
+        assert nightbell(monkeypatch, *at, when) == 0
+        assert "Cardiology on call: Dr. Ana Meyer" in capsys.readouterr().out
