@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := .cache/uv/bin/uv
 CODE := $(wildcard bridge testbed demo benchmarks scripts tests)
 
-.PHONY: demo test test-slow lint format bench lock setup setup-demo setup-test
+.PHONY: demo test test-slow lint format bench lock setup setup-demo setup-test setup-slow
 
 demo: setup-demo
 	@$(BIN)/python -m demo $(if $(ONCE),--once)
@@ -12,7 +12,7 @@ demo: setup-demo
 test: setup-test
 	@$(BIN)/pytest -q
 
-test-slow: setup-test
+test-slow: setup-slow
 	@$(BIN)/pytest -q -m slow
 
 lint: setup-demo
@@ -36,6 +36,9 @@ setup-demo: python
 setup-test: python
 	@$(PYTHON) scripts/setup.py test
 
+setup-slow: python
+	@$(PYTHON) scripts/setup.py slow
+
 .PHONY: python
 python:
 	@command -v $(PYTHON) >/dev/null || { apt-get update && apt-get install --yes python3 python3-venv; }
@@ -47,6 +50,7 @@ lock: $(UV)
 	$(COMPILE) pyproject.toml --output-file requirements/bridge.lock
 	$(COMPILE) pyproject.toml --extra testbed --extra dev --output-file requirements/dev.lock
 	$(COMPILE) requirements/node.in --output-file requirements/node.lock
+	$(COMPILE) requirements/fuzz.in --output-file requirements/fuzz.lock
 	$(COMPILE) requirements/build.in --output-file requirements/build.lock
 	$(COMPILE) requirements/synapse.in --output-file requirements/synapse.lock
 

@@ -108,6 +108,16 @@ def test_steps() -> Iterator[Step]:
     )
 
 
+def slow_steps() -> Iterator[Step]:
+    if sys.version_info[:2] == (3, 11):  # the one that its version has wheels for
+        yield Step(
+            name="atheris into .venv",
+            made_from=(ROOT / "requirements/fuzz.lock", VENV / "stamp"),
+            stamp=VENV / "stamp-fuzz",
+            commands=((*pip(VENV), "--require-hashes", "--requirement", ROOT / "requirements/fuzz.lock"),),
+        )
+
+
 def install_debian_packages(*, for_tests: bool) -> None:
     """What pip and npm can't bring; asked of apt-get only where it is missing."""
     missing = []
@@ -184,13 +194,17 @@ def alone() -> Iterator[None]:
 
 
 def main() -> None:
-    for_tests = sys.argv[1:] == ["test"]
+    slow = sys.argv[1:] == ["slow"]
+    for_tests = slow or sys.argv[1:] == ["test"]
     with alone():
         install_debian_packages(for_tests=for_tests)
         for step in demo_steps():
             step.run()
         if for_tests:
             for step in test_steps():
+                step.run()
+        if slow:
+            for step in slow_steps():
                 step.run()
 
 

@@ -161,7 +161,7 @@ async def test_its_answer_says_to_the_sender_of_a_text_what_a_rule_says_if_its_s
 ) -> None:
     async def reply(event: IntakeEvent, intake: IntakeId) -> str:
         assert event.body == inbox.events[0].body
-        assert intake == "in-0"
+        assert intake == "0" * 32
         return "We called <a doctor> & more"
 
     channel = opened(wire.section, inbox, reply=reply)

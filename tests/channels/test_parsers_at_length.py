@@ -1,58 +1,25 @@
-"""What strangers may send, in numbers: 20,000 inputs for each parser that reads before it knows who speaks."""
+"""What strangers may send, in numbers, for each parser that reads before it knows who speaks.
+
+20,000 inputs of hypothesis each, cut out of real ones; and 100,000 of atheris for AMI, SNPP and XML.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import asyncio
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.channels.ami import parse_message
-from bridge.channels.calls import Board
-from bridge.channels.smtp import read_mail
-from bridge.channels.snpp import decoded
-from bridge.channels.wctp import _event, _version
-from bridge.channels.xml import read_xml
-from bridge.model.ids import ChannelId
-from bridge.model.phi import Phi
+from tests.channels.parsers import PARSERS
 
 pytestmark = pytest.mark.slow
 
-CAPTURES = Path(__file__).parent / "captures"
-BOARD = Board()
-
-
-def hear(data: bytes) -> None:
-    BOARD.hear(parse_message(data))
-
-
-def submit(data: bytes) -> None:
-    root = read_xml(Phi(data))
-    if root is not None:
-        version = _version(root)
-        for operation in root:
-            if operation.tag in ("wctp-SubmitRequest", "wctp-MessageReply"):
-                _event(ChannelId("door"), operation, version)
-
-
-def seeds(pattern: str) -> list[bytes]:
-    return [path.read_bytes() for path in sorted(CAPTURES.glob(pattern))]
-
-
-WCTP = [
-    json.loads(line)["body"].encode("latin-1")
-    for line in (CAPTURES / "php_wctp_posts.jsonl").read_text().splitlines()
-]
-AMI = [block for stream in seeds("asterisk/*.ami.txt") for block in stream.split(b"\r\n\r\n")]
-PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
-    "AMI": (hear, AMI),
-    "SNPP": (decoded, (CAPTURES / "snpp_dialogs.txt").read_bytes().splitlines()),
-    "SMTP": (lambda data: read_mail(Phi(data)), seeds("voicemail_mail/*.eml")),
-    "WCTP": (submit, WCTP),
-}
+RUNS = 100_000
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", PARSERS)
@@ -66,3 +33,19 @@ def test_no_input_breaks_a_parser(name: str) -> None:
         parse(seed[:begin] + noise + seed[end:])
 
     run()
+
+
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris has no wheel for this Python")
+@pytest.mark.parametrize("name", ["AMI", "SNPP", "WCTP"])
+async def test_no_input_that_follows_the_code_breaks_a_parser_or_takes_its_time_or_memory(
+    name: str, tmp_path: Path
+) -> None:
+    for number, seed in enumerate(PARSERS[name][1]):
+        (tmp_path / str(number)).write_bytes(seed)
+    command = (sys.executable, "-m", "tests.channels.fuzz", name, str(RUNS), str(tmp_path))
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode(errors="replace")[-3000:]
+    assert f"Done {RUNS} runs" in said.decode(errors="replace")

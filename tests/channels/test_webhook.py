@@ -40,7 +40,7 @@ async def send(server: Server, event: Any, **signing: Any) -> Reply:
 
 async def test_a_signed_event_is_accepted_with_its_intake_id(server: Server) -> None:
     reply = await send(server, PAGE)
-    assert (reply.status, reply.json) == (202, {"status": "accepted", "id": "in-0"})
+    assert (reply.status, reply.json) == (202, {"status": "accepted", "id": "0" * 32})
 
 
 async def test_every_field_of_an_event_reaches_the_inbox(server: Server, inbox: RememberingInbox) -> None:

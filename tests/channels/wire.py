@@ -148,9 +148,9 @@ class RememberingInbox:
         known = [(each.channel, each.key) for each in self.events]
         if (event.channel, event.key) in known:
             number = known.index((event.channel, event.key))
-            return Receipt(IntakeId(f"in-{number}"), duplicate=True, kind=self.events[number].kind)
+            return Receipt(IntakeId(f"{number:032x}"), duplicate=True, kind=self.events[number].kind)
         self.events.append(event)
-        return Receipt(IntakeId(f"in-{len(known)}"), duplicate=False, kind=event.kind)
+        return Receipt(IntakeId(f"{len(known):032x}"), duplicate=False, kind=event.kind)
 
     async def keep_unreadable(self, channel: ChannelId, raw: Phi[bytes], reason: str) -> Receipt:
         self._reach()
