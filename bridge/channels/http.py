@@ -11,19 +11,21 @@ import asyncio
 import math
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
+from prometheus_client.registry import Collector
 
 from bridge.channels.channel import Answer, Channel, Handler, Request, Tap, refusal
 from bridge.channels.meters import Meters
 from bridge.channels.rate import Rate
+from bridge.model import in_hand
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
@@ -91,14 +93,38 @@ def build_application(
 
 
 def build_metrics_application(registry: CollectorRegistry) -> web.Application:
-    """What only the operator may see: `/metrics`, for Prometheus."""
+    """What only the operator may see: `/metrics`, for Prometheus.
+
+    A sample whose labels say what neither the configuration nor Nightbell says is withheld.
+    """
+    public = CollectorRegistry()
+    public.register(_Public(registry))
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=generate_latest(public), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
     app.router.add_get("/metrics", metrics)
     return app
+
+
+@dataclass(frozen=True, slots=True)
+class _Public(Collector):
+    """What of a registry may be read."""
+
+    registry: CollectorRegistry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self.registry.collect():
+            said = [
+                sample
+                for sample in metric.samples
+                if in_hand.is_public(*(value for name, value in sample.labels.items() if name != "le"))
+            ]
+            if len(said) < len(metric.samples):
+                log.error("samples_withheld", metric=metric.name, samples=len(metric.samples) - len(said))
+            metric.samples = said
+            yield metric
 
 
 @asynccontextmanager
@@ -155,11 +181,18 @@ def _observed(  # noqa: PLR0917 - what the server has, in its order
     channel: ChannelId, handle: Handler, meters: Meters, rate: Rate, tap: Tap, body_seconds: float
 ) -> _HttpHandler:
     async def respond(request: web.Request) -> web.Response:
+        with in_hand.hold():
+            return await respond_in_hand(request)
+
+    async def respond_in_hand(request: web.Request) -> web.Response:
         began = time.monotonic()
         if wait := rate.wait(request.remote or ""):
             given = refusal(429, "too_many_requests", "Send it again after the time in Retry-After.")
         else:
             given = await _answer(channel, handle, request, tap, body_seconds)
+            if given.status >= HTTPStatus.BAD_REQUEST and in_hand.reveals(given.body):
+                log.error("answer_withheld", channel=channel, status=given.status)
+                given = replace(given, body=_WITHHELD, content_type="text/plain")
         seconds = time.monotonic() - began
         meters.count(channel, given.outcome)
         meters.seconds.labels(channel).observe(seconds)
@@ -234,6 +267,7 @@ def _note_failure(error: BaseException | None, **where: str) -> None:
     log.error("request_failed", error=type(error).__name__, at=at, **where)
 
 
+_WITHHELD = "The bridge's answer repeated what was sent, and is withheld."
 _MALFORMED = refusal(400, "malformed_http", "This is not a well-formed HTTP request.")
 _FAILED = refusal(500, "internal_error", "The bridge failed at this request; its log says where.")
 _FULL = refusal(503, "too_many_connections", "The bridge is crowded; try again.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
@@ -17,10 +18,15 @@ from typing import Any
 
 import structlog
 
+from bridge.model import in_hand
 from bridge.model.errors import NightbellError
 
 # Libraries that write requests, statements or decrypted text at their lower levels.
 TALKATIVE = ("mau", "aiosqlite", "asyncio", "sqlalchemy", "alembic", "aiohttp", "nio", "phonenumbers")
+
+# What of a line is not said itself: how it is rendered, and where a failure came through.
+UNTOLD = ("exc_info", "_record", "_from_structlog", "level", "timestamp")
+EVENT_NAME = re.compile(r"[a-z]+(_[a-z]+)+")
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +48,7 @@ def configure_logging(level: str, format_: str) -> None:
     """Send every log line to standard error."""
     stream: Any = _StandardError()
     shared: list[Any] = [
+        withhold,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _trace_without_values,
@@ -77,6 +84,16 @@ def note_unhandled(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any])
     log.error("unhandled_failure", error=type(error).__name__, exc_info=error)
 
 
+def withhold(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Put a line that tells of the event in hand behind one that says only that there was such a line."""
+    told = [str(line.get("event", "")), *(str(value) for name, value in line.items() if name not in UNTOLD)]
+    if not in_hand.reveals(*told):
+        return line
+    kept = {name: line[name] for name in UNTOLD if name in line}
+    name = str(line.get("event", ""))
+    return {**kept, "event": "line_withheld", "line": name if EVENT_NAME.fullmatch(name) else ""}
+
+
 def _trace_without_values(
     _logger: Any, _method: str, line: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
@@ -93,7 +110,7 @@ def _told(error: BaseException) -> str:
     places = [
         f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
     ]
-    said = f": {error}" if isinstance(error, NightbellError) else ""
+    said = f": {error}" if isinstance(error, NightbellError) and not in_hand.reveals(str(error)) else ""
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     told = " > ".join([*places, f"{type(error).__name__}{said}"])
     if isinstance(error, BaseExceptionGroup):

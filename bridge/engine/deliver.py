@@ -13,8 +13,14 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.ledger import Action, Record
+from bridge.model import in_hand
 from bridge.model.doors import Courier, Destination, Envelope
-from bridge.model.errors import EncryptionUnavailableError, HomeserverError, StoreUnavailableError
+from bridge.model.errors import (
+    EncryptionUnavailableError,
+    HomeserverError,
+    PlaintextRefusedError,
+    StoreUnavailableError,
+)
 from bridge.model.ids import EventId, OutboxId
 from bridge.model.phi import Phi
 from bridge.model.tap import Tap
@@ -121,6 +127,10 @@ class Delivery:
         if entry.not_before > self._now():
             self._resume[destination] = entry.not_before
             return False
+        with in_hand.hold(*_texts(entry)):
+            return await self._try(entry)
+
+    async def _try(self, entry: Entry) -> bool:
         try:
             # The homeserver is the limit in a burst, and then it is for pages: buttons and history get a share.
             async with self._messages if entry.purpose.lane == 0 else self._rest:
@@ -135,6 +145,12 @@ class Delivery:
             return False
         except StoreUnavailableError:
             raise
+        except PlaintextRefusedError as error:
+            log.exception("plaintext_refused", outbox=entry.id, purpose=entry.purpose.value)
+            await self._keep_back(
+                entry, f"a fault of the bridge, which the plaintext budget stopped: {error}"
+            )
+            return False
         except Exception as error:
             log.exception("send_failed", outbox=entry.id, error=type(error).__name__)
             await self._keep_back(entry, f"a fault of the bridge, {type(error).__name__}; its log says where")
@@ -224,6 +240,14 @@ class Delivery:
             await ledger.append(connection, [given_up], self._now())
         if not entry.related:  # what it is about is known to be lost already
             await self._report(entry, reason, True)  # noqa: FBT003 - lost
+
+
+def _texts(entry: Entry) -> tuple[str, ...]:
+    """What it says, as long as it is not ciphertext."""
+    if entry.content is None or entry.purpose is Purpose.SEED:
+        return ()
+    document = json.loads(entry.content.reveal())
+    return tuple(str(document[name]) for name in ("body", "formatted_body") if name in document)
 
 
 def _sent(record: _Record) -> Record:

@@ -16,6 +16,7 @@ from bridge.engine.messages import message
 from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.engine.situation import Situation, destination_of, is_known, places, room_of
 from bridge.ledger import Action, Record
+from bridge.model import in_hand
 from bridge.model.decision import Decision
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.event import IntakeEvent
@@ -120,6 +121,10 @@ class Dispatch:
                 await self._inbox.mark_routed(connection, [row.id])
 
     async def _take(self, waiting: Sequence[IntakeRow]) -> None:
+        with in_hand.hold(*(text for row in waiting for text in _texts(row))):
+            await self._take_in_hand(waiting)
+
+    async def _take_in_hand(self, waiting: Sequence[IntakeRow]) -> None:
         now = self._now()
         work = _Work()
         async with self._database.read() as connection:
@@ -240,6 +245,12 @@ def _routed(opening: Opening, patient: bytes | None) -> Record:
     }
     outcome = "notified" if opening.move else "held_back"
     return Record(Action.ROUTED, page=page.id, objects=objects, outcome=outcome, patient=patient)
+
+
+def _texts(row: IntakeRow) -> tuple[str, ...]:
+    if row.event is not None:
+        return row.event.texts()
+    return (row.raw.reveal().decode("utf-8", "replace"),) if row.raw is not None else ()
 
 
 def _shown(row: IntakeRow) -> Draft:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from bridge.config import Config
 from bridge.config.routing import When
+from bridge.model import in_hand
 from bridge.policy.routing import Router, compile_rules
 
 Clock = Callable[[], datetime]
@@ -43,13 +44,17 @@ class LiveRulebook:
     """The rulebook in force. Calling it gives it; `replace` is the whole of a reload."""
 
     def __init__(self, book: Rulebook) -> None:
-        self._book = book
+        self.replace(book)
 
     def __call__(self) -> Rulebook:
         return self._book
 
     def replace(self, book: Rulebook) -> None:
-        """From now on this one."""
+        """From now on this one. What it says may be said in a log."""
+        for source in book.config.sources.values():
+            in_hand.learn(str(source.value))
+        for calendar in book.config.calendars.values():
+            in_hand.learn(calendar)
         self._book = book
 
 

@@ -47,7 +47,7 @@ class GuardedApi(HTTPAPI):
     async def request(self, *arguments: Any, **options: Any) -> Any:
         """Make a request. Raises PlaintextRefusedError before anything that could be read is sent."""
         given = dict(zip(("method", "path", "content"), arguments, strict=False)) | options
-        budget.check(str(given["path"]), given.get("content"))
+        budget.check(str(given["method"]), str(given["path"]), given.get("content"))
         return await super().request(*arguments, **options)
 
 

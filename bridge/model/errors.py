@@ -9,6 +9,7 @@ NightbellError
 ├── HomeserverError        bridge.matrix: the homeserver is away or refuses
 ├── HomeserverDatabaseError      bridge.matrix: the homeserver's database can't be read
 ├── EncryptionUnavailableError   bridge.matrix: a message cannot be encrypted to anybody who should read it
+├── PlaintextRefusedError  bridge.matrix: what the homeserver could have read was not sent
 ├── UnreadableError        bridge.matrix: what a person wrote could not be decrypted (yet)
 ├── SourceError            bridge.channels: a source could not be asked what has happened
 └── MediaError             a recording, picture or file could not be fetched or converted
@@ -41,6 +42,10 @@ class HomeserverDatabaseError(NightbellError):
 
 class EncryptionUnavailableError(NightbellError):
     """A message can't be encrypted to anybody who should read it, so it is not sent."""
+
+
+class PlaintextRefusedError(NightbellError):
+    """Something was about to be sent that the homeserver could read. It was not sent; this is a bug of ours."""
 
 
 class UnreadableError(NightbellError):

@@ -50,6 +50,12 @@ class IntakeEvent:
     attributes: Mapping[str, Phi[str]] = field(default_factory=dict)
     attachments: tuple[Attachment, ...] = ()
 
+    def texts(self) -> tuple[str, ...]:
+        """All that a person or a source wrote, for the guard against saying it where others read."""
+        one_by_one = (self.caller, self.caller_name, self.called, self.recipient, self.queue)
+        written = (self.key, self.body, *filter(None, one_by_one), *self.attributes.values())
+        return (*(value.reveal() for value in written), *self.attributes)
+
     def seal_form(self) -> Phi[bytes]:
         """The form in which the vault keeps the event."""
         document: dict[str, Any] = {

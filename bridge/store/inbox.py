@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.ledger import Action, Record
+from bridge.model import in_hand
 from bridge.model.attachment import MOST, Attachment
 from bridge.model.doors import Receipt
 from bridge.model.event import EventKind, IntakeEvent
@@ -78,6 +79,7 @@ class IntakeStore:
 
     async def accept(self, event: IntakeEvent) -> Receipt:
         """Commit an event, once for each (channel, key). Raises StoreUnavailableError if it was not committed."""
+        in_hand.take(*event.texts())
         mac = self._keys.lookup(f"intake {event.channel}", event.key)
         caller = self._keys.lookup(CALLER, event.caller) if event.caller else None
         wanted = _Wanted(
@@ -92,6 +94,7 @@ class IntakeStore:
 
     async def keep_unreadable(self, channel: ChannelId, raw: Phi[bytes], reason: str) -> Receipt:
         """Commit a request that could not be parsed; the same bytes again are the same request."""
+        in_hand.take(raw.reveal().decode("utf-8", "replace"))
         mac = self._keys.lookup(f"unreadable {channel}", Phi(raw.reveal().hex()))
         return await self._commits.add(_Wanted(channel, mac, raw, reason=reason))
 

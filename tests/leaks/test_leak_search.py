@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.cli.leak_search import CHUNK_BYTES, in_bytes, in_files, needles
+from bridge.cli.leak_search import CHUNK_BYTES, in_bytes, in_files, in_sqlite, needles
 
 CANARY = "Kanári+42/é"
 WANTED = needles({"words": CANARY})
@@ -30,6 +32,17 @@ WANTED = needles({"words": CANARY})
         CANARY.encode().hex().encode(),
         gzip.compress(b"before " + CANARY.encode()),
         gzip.compress(base64.b64encode(CANARY.encode())),
+        gzip.compress(CANARY.encode("utf-16-le")),
+        base64.b64encode(gzip.compress(CANARY.encode())),
+        base64.urlsafe_b64encode(gzip.compress(json.dumps(CANARY).encode())),
+        gzip.compress(CANARY.encode()).hex().encode(),
+        base64.b64encode(CANARY.encode("utf-16-le")),
+        base64.b64encode(json.dumps(CANARY).encode()),
+        json.dumps(json.dumps(CANARY)).encode(),
+        quote(quote(CANARY, safe=""), safe="").encode(),
+        quote(base64.b64encode(CANARY.encode()), safe="").encode(),
+        CANARY.encode("utf-16-le").hex().encode(),
+        gzip.compress(CANARY.encode() * 9)[:-12],
     ],
 )
 def test_every_usual_encoding_is_seen_through(hidden: bytes) -> None:
@@ -41,6 +54,26 @@ def test_base64_is_seen_through_wherever_it_begins(before: bytes, after: bytes) 
     text = before + CANARY.encode() + after
     assert in_bytes(base64.b64encode(text), WANTED, "here")
     assert in_bytes(base64.urlsafe_b64encode(text), WANTED, "here")
+
+
+def test_packed_bytes_are_seen_through_although_others_seem_to_be() -> None:
+    noise = (b"\x1f\x8b\x08" + b"x" * 50) * 20 + b"1f8b08" * 9 + b"H4sIAAAA"
+    assert in_bytes(noise + gzip.compress(CANARY.encode()) + noise, WANTED, "here")
+
+
+@pytest.mark.parametrize("hidden", [f"{'x' * 90_000}{CANARY}", gzip.compress(CANARY.encode() * 3_000)])
+def test_the_rows_of_sqlite_are_searched_where_a_value_lies_in_pieces(
+    tmp_path: Path, hidden: str | bytes
+) -> None:
+    file = tmp_path / "rows.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute('CREATE TABLE "odd ""name" (a, b)')
+        connection.execute('INSERT INTO "odd ""name" VALUES (?, ?)', (1, hidden))
+        connection.commit()
+    rows, hits = in_sqlite(file, WANTED)
+    assert rows == 1
+    assert {hit.place for hit in hits} == {f'{file}, table odd "name'}
+    assert hits <= in_files(tmp_path, WANTED)[1]
 
 
 @given(st.binary(max_size=200))

@@ -1,0 +1,68 @@
+"""The words and digits of the event in hand, so that nothing readable is said of it while it is worked on.
+
+What may be said is learnt: the configuration's words and Nightbell's own. Any other word of five letters or more,
+and any other number of five digits or more, is the event's own. A number counts by its last seven digits, so
+that it is known with and without its country's code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+TELLING_DIGITS = 7
+LONGEST_TEXT = 100_000  # characters of an event that are looked at, so that a huge one delays nothing
+
+_WORD = re.compile(r"[^\W_]{5,}")
+_NUMBER = re.compile(r"\d(?:[ ().\-]{0,2}\d){4,}")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+_may_be_said: set[str] = set()
+_in_hand: ContextVar[frozenset[str]] = ContextVar("in_hand", default=frozenset())
+
+
+def learn(text: str) -> None:
+    """Take the words of what is no secret: the configuration, and Nightbell's own code."""
+    _may_be_said.update(_telling(text))
+
+
+def telling(texts: Iterable[str]) -> frozenset[str]:
+    """The words and numbers in an event's texts that nobody but the event says."""
+    found = {token for text in texts for token in _telling(text[:LONGEST_TEXT])}
+    return frozenset(found - _may_be_said)
+
+
+@contextmanager
+def hold(*texts: str) -> Iterator[None]:
+    """While this lasts, events of these texts are worked on, by this task and by those that it starts."""
+    before = _in_hand.set(_in_hand.get() | telling(texts))
+    try:
+        yield
+    finally:
+        _in_hand.reset(before)
+
+
+def take(*texts: str) -> None:
+    """From now on the event of these texts is in hand, instead of the one before, until the `hold` around ends."""
+    _in_hand.set(telling(texts))
+
+
+def reveals(*texts: str) -> bool:
+    """Whether something that is about to be said tells of the event in hand."""
+    held = _in_hand.get()
+    return bool(held) and any(not held.isdisjoint(_telling(text)) for text in texts)
+
+
+def is_public(*texts: str) -> bool:
+    """Whether nothing is said but in words that may be."""
+    return not telling(texts)
+
+
+def _telling(text: str) -> Iterator[str]:
+    for word in _WORD.findall(text):
+        if not word.isdigit():
+            yield word.casefold()
+    for number in _NUMBER.findall(_DATE.sub(" ", text)):
+        yield "".join(filter(str.isdigit, number))[-TELLING_DIGITS:]
