@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+import smtplib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,16 +20,26 @@ from rich.table import Table
 from standardwebhooks import Webhook
 
 from bridge.app import open_archive
+from bridge.channels import CHANNEL_TYPES, read_settings
+from bridge.channels.channel import Probe, intake_path
+from bridge.channels.smtp import SMTP
+from bridge.channels.snpp import SNPP
 from bridge.channels.webhook import WebhookSettings
 from bridge.cli.administrators import Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.cli.leak_search import Hit, Needle, in_bytes, in_files, needles
-from bridge.config import Config, validate_section
+from bridge.cli.reachable import reachable
+from bridge.cli.send import sent
+from bridge.config import ChannelSection, Config, validate_section
 from bridge.ledger import Action, Record
 from bridge.model.errors import NightbellError
+from bridge.model.ids import ChannelId
 from bridge.store import ledger
 
+CHECK = "A check for leaks; there is nothing to do."
+ANSWER_CHARACTERS = 200
+SOURCES_ID = "the source's id"
 PATIENCE_SECONDS = 60
 SETTLE_SECONDS = 3
 ROWS = 500
@@ -59,9 +70,9 @@ def leakcheck(
     url: Annotated[list[str] | None, typer.Option(help="A page to fetch, such as the metrics.")] = None,
     config: ConfigDirectory = CONFIG,
 ) -> None:
-    """Plant a name, a number and words through the webhook channel of the running bridge, then look for them.
+    """Plant a name, a number, words and ids through each channel of the running bridge, then look for them.
 
-    Whoever holds the fallback role gets the page; it says that it is a check. Exits with 1 and names the place if
+    Whoever is on call for them gets the pages; they say that they are a check. Exits with 1 and names the place if
     anything was found.
     """
     loaded = load_or_exit(config)
@@ -71,14 +82,18 @@ def leakcheck(
         "words": f"Kanári{secrets.token_hex(6)}",
         "name": f"Ünal{secrets.token_hex(6)}",
         "number": f"+1555{secrets.randbelow(10**9):09}",
-        "the source's id": f"leak{secrets.token_hex(8)}",
+        SOURCES_ID: f"leak{secrets.token_hex(8)}",
     }
     with told():
-        searched = asyncio.run(_check(loaded, canaries, by, path or [], database or [], url or []))
+        planted, searched = asyncio.run(_check(loaded, canaries, by, path or [], database or [], url or []))
+    console = Console()
+    doors = Table("channel", "canaries")
+    for channel, became in planted.items():
+        doors.add_row(channel, became)
+    console.print(doors)
     table = Table("place", "searched", "found")
     for each in searched:
         table.add_row(each.place, each.amount, str(len(each.hits)))
-    console = Console()
     console.print(table)
     for hit in sorted((hit for each in searched for hit in each.hits), key=lambda hit: hit.place):
         console.print(f"FOUND: {hit.canary}, {hit.form}, in {hit.place}", soft_wrap=True)
@@ -91,13 +106,13 @@ async def _check(
     canaries: dict[str, str],
     by: str,
     *places: Sequence[Any],
-) -> list[Searched]:
+) -> tuple[dict[str, str], list[Searched]]:
     paths, databases, urls = places
     async with open_archive(config) as archive:
         await require(archive, by, Duty.OPERATOR, "leakcheck")
         async with archive.database.write() as connection:
             await ledger.append(connection, [Record(Action.CANARY, by)], datetime.now(UTC))
-    await _plant(config, canaries)
+    planted = await _plant(config, canaries)
     wanted = needles(canaries)
     searched = []
     for path in paths:
@@ -105,39 +120,27 @@ async def _check(
         searched.append(Searched(str(path), f"{size / 2**20:.1f} MiB", frozenset(found)))
     searched += [await _in_database(address, wanted) for address in databases]
     searched += [await _in_page(address, wanted) for address in urls]
-    return searched
+    return planted, searched
 
 
-async def _plant(config: Config, canaries: dict[str, str]) -> None:
-    """Send the event as a call center would, and wait until all that follows from it is sent."""
-    name, secret = _door(config)
+async def _plant(config: Config, canaries: dict[str, str]) -> dict[str, str]:
+    """Send events as their sources would, and wait until all that follows is sent. What became of each channel."""
     listen = config.nightbell.listen
-    host = "127.0.0.1" if listen.host in ("0.0.0.0", "::") else listen.host  # noqa: S104 - to ask, not to listen
-    base = f"http://{host}:{listen.port}"
-    body = json.dumps(
-        {
-            "kind": "text",
-            "priority": "routine",
-            "body": f"A check for leaks; there is nothing to do. {canaries['words']}",
-            "caller": {"number": canaries["number"], "name": canaries["name"]},
-        },
-        ensure_ascii=False,
-    )
-    identity, now = canaries["the source's id"], datetime.now(UTC)
-    headers = {
-        "Content-Type": "application/json",
-        "webhook-id": identity,
-        "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": Webhook(secret).sign(identity, now, body),
-    }
+    base = f"http://{reachable(listen.host)}:{listen.port}"
+    planted: dict[str, str] = {}
     try:
         async with aiohttp.ClientSession() as session:
-            async with session.post(f"{base}/intake/{name}", data=body.encode(), headers=headers) as answer:
-                if not answer.ok:
-                    message = f"the bridge answered the canary with {answer.status}"
-                    raise LeakCheckFailedError(message)
+            for name, section in config.channels.items():
+                if section.type == "webhook":
+                    secret = validate_section(section, WebhookSettings).secrets[0].read_text()
+                    await _post(session, f"{base}/intake/{name}", secret, canaries)
+                    planted[name] = "planted"
+                else:
+                    planted[name] = await asyncio.to_thread(_knock, config, name, section, canaries)
+            if "planted" not in planted.values():
+                raise LeakCheckFailedError("no channel took the canaries")
             async with asyncio.timeout(PATIENCE_SECONDS):
-                await asyncio.sleep(1)  # until it is routed
+                await asyncio.sleep(1)  # until they are routed
                 while not await _is_quiet(session, base):  # noqa: ASYNC110 - another process is waited for
                     await asyncio.sleep(0.5)
     except (aiohttp.ClientError, TimeoutError) as error:
@@ -146,14 +149,47 @@ async def _plant(config: Config, canaries: dict[str, str]) -> None:
         )
         raise LeakCheckFailedError(message) from None
     await asyncio.sleep(SETTLE_SECONDS)
+    return planted
 
 
-def _door(config: Config) -> tuple[str, str]:
-    for name, section in config.channels.items():
-        if section.type == "webhook":
-            return name, validate_section(section, WebhookSettings).secrets[0].read_text()
-    message = "no channel of type webhook is configured, and canaries need one"
-    raise LeakCheckFailedError(message)
+def _knock(config: Config, name: ChannelId, section: ChannelSection, canaries: Mapping[str, str]) -> str:
+    """Send what the channel's source would send."""
+    if section.type not in (SNPP.name, SMTP.name) and CHANNEL_TYPES[section.type].sample is None:
+        return f"not planted: only {section.type} itself can make an event"
+    url = config.nightbell.listen.public_url.rstrip("/") + intake_path(name)
+    text = f"{CHECK} {canaries['words']}"
+    identity = f"{canaries[SOURCES_ID]}-{name}"
+    probe = Probe(url, identity, datetime.now(UTC), text, "test")
+    try:
+        taken, answer = sent(config.nightbell.listen, section.type, read_settings(name, section), probe)
+    except (OSError, smtplib.SMTPException) as error:
+        raise LeakCheckFailedError(f"{name} did not take the canary: {type(error).__name__}") from None
+    if not taken:
+        raise LeakCheckFailedError(f"{name} did not take the canary: {answer[:ANSWER_CHARACTERS]}")
+    return "planted"
+
+
+async def _post(session: aiohttp.ClientSession, url: str, secret: str, canaries: Mapping[str, str]) -> None:
+    body = json.dumps(
+        {
+            "kind": "text",
+            "priority": "routine",
+            "body": f"{CHECK} {canaries['words']}",
+            "caller": {"number": canaries["number"], "name": canaries["name"]},
+        },
+        ensure_ascii=False,
+    )
+    identity, now = canaries[SOURCES_ID], datetime.now(UTC)
+    headers = {
+        "Content-Type": "application/json",
+        "webhook-id": identity,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(secret).sign(identity, now, body),
+    }
+    async with session.post(url, data=body.encode(), headers=headers) as answer:
+        if not answer.ok:
+            message = f"the bridge answered the canary with {answer.status}"
+            raise LeakCheckFailedError(message)
 
 
 async def _is_quiet(session: aiohttp.ClientSession, base: str) -> bool:

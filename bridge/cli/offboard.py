@@ -50,7 +50,7 @@ def offboard(
 
 async def _take_out(config: Config, user: UserId, by: str) -> list[RoomId]:
     async with open_archive(config) as archive:
-        await require(archive, by, Duty.OPERATOR, "offboard")
+        await require(archive, by, Duty.ADMINISTRATOR, "offboard")
         now = datetime.now(UTC)
         async with archive.database.write() as connection:
             before = await leavers.rooms_with(connection, user)
@@ -79,7 +79,7 @@ async def _take_out(config: Config, user: UserId, by: str) -> list[RoomId]:
 
 async def _take_back(config: Config, user: UserId, by: str) -> list[RoomId]:
     async with open_archive(config) as archive:
-        await require(archive, by, Duty.OPERATOR, "offboard")
+        await require(archive, by, Duty.ADMINISTRATOR, "offboard")
         now = datetime.now(UTC)
         async with archive.database.write() as connection:
             known = await leavers.take_back(connection, user)

@@ -46,7 +46,7 @@ def send(
     probe = Probe(url, uuid4().hex, datetime.now(UTC), text, to)
     try:
         settings = read_settings(ChannelId(channel), section)
-        taken, answer = _sent(listen, section.type, settings, probe)
+        taken, answer = sent(listen, section.type, settings, probe)
     except (ConfigError, SecretUnreadableError, OSError, smtplib.SMTPException) as error:
         typer.echo(f"nightbell: {error}", err=True)
         raise typer.Exit(1) from None
@@ -55,7 +55,7 @@ def send(
         raise typer.Exit(1)
 
 
-def _sent(listen: Listen, kind: str, settings: Section, probe: Probe) -> tuple[bool, str]:
+def sent(listen: Listen, kind: str, settings: Section, probe: Probe) -> tuple[bool, str]:
     """Whether the bridge took a test event, and what it answered."""
     if isinstance(settings, SnppSettings):
         return _page(settings, probe)

@@ -87,6 +87,7 @@ class Administrators(Section):
     """Who may do what with what is kept, by their Matrix IDs; by default those of the operations room."""
 
     operator: Annotated[tuple[MatrixUser, ...], one_or_more] = ()
+    administrator: Annotated[tuple[MatrixUser, ...], one_or_more] = ()
     compliance: Annotated[tuple[MatrixUser, ...], one_or_more] = ()
 
 

@@ -56,7 +56,7 @@ HARMLESS = re.compile(
 )
 # The bot's own keys, encrypted under its recovery key (Matrix spec, 'Secrets').
 SECRETS = re.compile(
-    r"m\.(secret_storage\.(default_key|key\.[A-Za-z0-9]+)"
+    r"m\.(secret_storage\.(default_key|key\.[A-Za-z0-9+/=_-]{1,64})"
     r"|cross_signing\.(master|self_signing|user_signing))"
 )
 # A transaction id of our own making, whose digits are chance.

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from bridge.channels.channel import Answer, Channel, Handler, Request, Route
 from bridge.channels.http import MAX_BODY, Health, build_metrics_application, serve
+from bridge.model import in_hand
 from bridge.model.ids import ChannelId
 from tests.channels.wire import Reply, running
 
@@ -362,6 +363,7 @@ async def test_a_health_check_that_crashes_is_a_500_in_json(caplog: pytest.LogCa
 
 
 async def test_metrics_have_a_door_of_their_own() -> None:
+    in_hand.learn("counted")
     async with running(door()) as server:
         await server.post(b"abc")
         assert (await server.request("GET", "/metrics")).status == 404

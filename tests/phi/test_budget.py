@@ -95,7 +95,7 @@ ROOM_BODY = {
         ("POST", path("rooms", ROOM, "invite"), {"user_id": "@a:x"}),
         ("PUT", "_matrix/media/v3/upload/x/y", b"ciphertext"),
         ("PUT", path("user", "@b:x", "account_data", "m.cross_signing.master"), {"encrypted": {}}),
-        ("PUT", path("user", "@b:x", "account_data", "m.secret_storage.key.Ab1"), {"iv": "x"}),
+        ("PUT", path("user", "@b:x", "account_data", "m.secret_storage.key.A+/b1="), {"iv": "x"}),
         ("POST", path("keys", "upload"), {"device_keys": {}}),
         ("POST", f"_synapse/admin/v1/purge_history/{ROOM}/{EVENT}", {"delete_local_events": True}),
         ("GET", path("joined_rooms"), None),

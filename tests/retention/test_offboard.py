@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from testbed.bridge import CommandFailedError
 from testbed.hospital import Hospital
 
 
-async def test_who_leaves_reads_nothing_more(tmp_path: Path) -> None:
+async def test_who_leaves_reads_nothing_more_and_an_administrator_is_one_no_more(tmp_path: Path) -> None:
     async with Hospital(tmp_path) as hospital:
         ada = await hospital.clinician("okafor")
         grace = await hospital.clinician("lindqvist")
@@ -21,3 +24,9 @@ async def test_who_leaves_reads_nothing_more(tmp_path: Path) -> None:
         await hospital.text("after it all")
         await ada.message("after it all")
         assert not any("after it all" in message.body for message in grace.messages)
+
+        by = "@operator:nightbell.test"
+        await hospital.bridge.command("offboard", by, "--by", by)
+        with pytest.raises(CommandFailedError, match="was taken out"):
+            await hospital.bridge.command("vault", "rotate", "--by", by)
+        assert '"outcome":"taken_out"' in await hospital.bridge.command("ledger", "export")
