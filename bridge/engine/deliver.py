@@ -246,7 +246,12 @@ def _texts(entry: Entry) -> tuple[str, ...]:
     """What it says, as long as it is not ciphertext."""
     if entry.content is None or entry.purpose is Purpose.SEED:
         return ()
-    document = json.loads(entry.content.reveal())
+    try:
+        document = json.loads(entry.content.reveal())
+    except ValueError:
+        return ()
+    if not isinstance(document, dict):
+        return ()
     return tuple(str(document[name]) for name in ("body", "formatted_body") if name in document)
 
 

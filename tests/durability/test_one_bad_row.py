@@ -16,7 +16,7 @@ from bridge.engine.dispatch import Dispatch
 from bridge.engine.rulebook import LiveRulebook, Rulebook
 from bridge.engine.situation import Situation
 from bridge.model.doors import OPERATIONS, Destination, Envelope, RawRoomEvent, RoomMessage
-from bridge.model.errors import HomeserverError
+from bridge.model.errors import HomeserverError, PlaintextRefusedError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, EventId, OutboxId, RetentionClassId, RoleId, RoomId, UserId
 from bridge.model.phi import Phi
@@ -117,6 +117,17 @@ async def post(tmp_path: Path) -> AsyncIterator[Post]:
     await keys.claim(database, NOW)
     yield Post(database, keys)
     await database.close()
+
+
+async def test_what_the_plaintext_budget_refuses_is_kept_and_told_of(post: Post) -> None:
+    post.courier.errors = {b"strange": PlaintextRefusedError("not sent: a relation is readable")}
+    await post.put("strange")
+    await post.deliver(rounds=2)
+    why = "a fault of the bridge, which the plaintext budget stopped: not sent: a relation is readable"
+    assert post.reported == [(HEART, why)]
+    post.courier.errors.clear()
+    await post.deliver()
+    assert post.courier.sent == ["strange"]
 
 
 async def test_a_fault_in_one_room_keeps_no_other_room_waiting(post: Post) -> None:
