@@ -36,6 +36,9 @@ async def test_every_step_of_a_page_is_on_record_and_none_of_its_words(tmp_path:
         ]
         accepted = next(record for record in found if record["action"] == "accepted")
         received = next(record for record in found if record["action"] == "received")
+        login = next(record for record in found if record["action"] == "logged_in")
+        assert (login["actor"], login["outcome"]) == ("@nightbell:nightbell.test", "done")
+        assert login["objects"]["device"]
         assert received["actor"] == "channel:clinic-sms"
         assert received["patient"] == routed["patient"]
         assert (routed["objects"]["rule"], routed["objects"]["role"]) == ("cardiology-line", "cardiology")
