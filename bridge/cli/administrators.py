@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from bridge.app import Archive
+from bridge.house import Archive
 from bridge.ledger import Action, Record
 from bridge.model.errors import NightbellError
 from bridge.store import leavers, ledger

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from bridge.app import Archive, open_archive
 from bridge.cli.administrators import Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.config import Config
 from bridge.engine import operations
+from bridge.house import Archive, open_archive
 from bridge.ledger import Action, Record
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import PageId

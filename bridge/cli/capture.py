@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from bridge.app import Archive, open_archive
 from bridge.cli.administrators import Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
@@ -16,6 +15,7 @@ from bridge.config import Config
 from bridge.config.problems import did_you_mean
 from bridge.config.values import parse_duration
 from bridge.engine import operations
+from bridge.house import Archive, open_archive
 from bridge.ledger import Action, Record
 from bridge.model.errors import NightbellError
 from bridge.model.ids import ChannelId

@@ -12,11 +12,11 @@ import typer
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from bridge.app import connect_bot, open_archive, open_witness
 from bridge.cli.check import CONFIG, ConfigDirectory, checked
 from bridge.cli.endings import told
 from bridge.config import Config
 from bridge.config.values import SecretUnreadableError
+from bridge.house import connect_bot, open_archive, open_witness
 from bridge.matrix import examination
 from bridge.matrix.settings import Finding, findings
 from bridge.model.errors import HomeserverDatabaseError, HomeserverError

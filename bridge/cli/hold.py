@@ -12,7 +12,6 @@ from uuid import uuid4
 
 import typer
 
-from bridge.app import Archive, open_archive
 from bridge.archive import seal, unseal
 from bridge.cli.administrators import Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
@@ -21,6 +20,7 @@ from bridge.cli.moments import moment
 from bridge.config import Config
 from bridge.config.routing import parse_number
 from bridge.engine.retain import BATCH, keep_held
+from bridge.house import Archive, open_archive
 from bridge.ledger import Action, Record
 from bridge.model.phi import Phi
 from bridge.policy.retention import Hold, HoldKind, Life

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from bridge.app import House, open_house, start_bot
 from bridge.cli.check import ConfigDirectory
 from bridge.config import load
+from bridge.house import House, open_house, start_bot
 from bridge.matrix.device import create_identity, identity_state, recover_identity
 from bridge.model.errors import NightbellError
 

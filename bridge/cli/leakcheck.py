@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 from standardwebhooks import Webhook
 
-from bridge.app import open_archive
 from bridge.channels import CHANNEL_TYPES, read_settings
 from bridge.channels.channel import Probe, intake_path
 from bridge.channels.smtp import SMTP
@@ -32,6 +31,7 @@ from bridge.cli.leak_search import Hit, Needle, in_bytes, in_files, needles
 from bridge.cli.reachable import reachable
 from bridge.cli.send import sent
 from bridge.config import ChannelSection, Config, validate_section
+from bridge.house import open_archive
 from bridge.ledger import Action, Record
 from bridge.model.errors import NightbellError
 from bridge.model.ids import ChannelId

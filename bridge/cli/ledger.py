@@ -18,11 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge import ledger as chain
 from bridge.anchors import read_certificates, stamped_at
-from bridge.app import open_archive
 from bridge.cli.administrators import Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.config.routing import parse_number
+from bridge.house import open_archive
 from bridge.ledger import Action, Link, Record
 from bridge.model.errors import AnchorError
 from bridge.model.ids import PageId

@@ -12,13 +12,13 @@ from typing import Annotated
 import typer
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bridge.app import open_archive
 from bridge.cli.check import load_or_exit
 from bridge.cli.endings import told
 from bridge.config import Config
 from bridge.config.routing import LONGEST_REPEAT
 from bridge.config.values import parse_duration
 from bridge.engine.calendars import complete
+from bridge.house import open_archive
 from bridge.model.decision import Decision
 from bridge.model.ids import PersonId, RoleId
 from bridge.model.priority import Priority

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from bridge import ledger
-from bridge.app import open_archive
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.engine.retain import BATCH, CERTIFICATE
+from bridge.house import open_archive
 from bridge.model.ids import PageId
 from bridge.policy.retention import end_of, held_by
 from bridge.store import holds, retention

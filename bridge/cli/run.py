@@ -15,6 +15,7 @@ from bridge.cli.check import ConfigDirectory
 from bridge.cli.logs import configure_logging, note_unhandled
 from bridge.config import load
 from bridge.engine.rulebook import Clock
+from bridge.house import utc_now
 from bridge.model.errors import NightbellError
 
 log = structlog.get_logger(__name__)
@@ -22,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 def run(config: ConfigDirectory = Path("config")) -> None:
     """Run the bridge until it is stopped. Exits with 1, and says why, if it can't start."""
-    run_at(config, app.utc_now)
+    run_at(config, utc_now)
 
 
 def run_at(directory: Path, now: Clock) -> None:

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from bridge.app import open_archive
 from bridge.cli.administrators import Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
+from bridge.house import open_archive
 from bridge.ledger import Action, Record
 from bridge.store import ledger
 
