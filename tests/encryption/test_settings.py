@@ -15,7 +15,7 @@ from testbed.wards import Ward, ward_config
 
 WARDS = tuple(
     Ward(f"wing-{number}", (f"eve{number}", f"fay{number}", f"gil{number}"), f"+1555010030{number}")
-    for number in range(7)
+    for number in range(8)
 )
 Configure = Callable[..., Awaitable[None]]
 
@@ -35,16 +35,17 @@ async def hospital(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ho
 
 @pytest.fixture(scope="module")
 def unused_wards() -> list[Ward]:
-    return list(reversed(WARDS))
+    return list(reversed(WARDS[1:]))
 
 
 @pytest.fixture
 def configure(hospital: Hospital, ward: Ward) -> Configure:
-    """Run the bridge with these settings, and with this test's ward alone."""
+    """Run the bridge with these settings, and with this test's ward and the fallback alone."""
 
     async def restart(wards: Iterable[Ward] = (ward,), **encryption: Any) -> None:
         await hospital.bridge.stop()
-        ward_config(hospital.bridge.config, wards, nightbell={"encryption": encryption})
+        # Pages of a ward that is not in the files any more ring with the fallback, which is nobody's here.
+        ward_config(hospital.bridge.config, (WARDS[0], *wards), nightbell={"encryption": encryption})
         await hospital.bridge.start()
         await hospital.bridge.until_bell_ready()
 
