@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import floor, ladders, routing
+from benchmarks import floor, ladders, retention, routing
 from benchmarks.figures import Usage, machine, milliseconds, percentile
 from benchmarks.ward import line, write_ward
 from testbed.clinician import Clinician
@@ -51,6 +51,7 @@ async def main() -> None:
         shutil.rmtree(directory, ignore_errors=True)
     console.print(table)
     console.print(routing.table())
+    await retention.main()
 
 
 @asynccontextmanager

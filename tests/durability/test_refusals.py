@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from mautrix.api import Method
 
@@ -10,6 +12,8 @@ from bridge.model.errors import HomeserverError
 from bridge.model.ids import UserId
 from testbed.process import free_port
 from testbed.proxy import Passed, Proxy, Refusal
+
+CIPHERTEXT = json.dumps({"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "AwgA"})
 
 
 async def refused(refusal: Refusal) -> HomeserverError:
@@ -25,7 +29,7 @@ async def refused(refusal: Refusal) -> HomeserverError:
         ) as homeserver:
             with pytest.raises(HomeserverError) as raised:
                 await homeserver.request(
-                    Method.PUT, path("rooms", "!room", "send", "m.room.encrypted", "1"), "{}"
+                    Method.PUT, path("rooms", "!room", "send", "m.room.encrypted", "1"), CIPHERTEXT
                 )
     return raised.value
 
