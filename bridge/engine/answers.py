@@ -15,7 +15,7 @@ from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.engine.situation import Situation
 from bridge.ledger import Action, Record
 from bridge.model.doors import OPERATIONS, Courier, Destination, RawRoomEvent, RoomMessage
-from bridge.model.errors import NightbellError, UnreadableError
+from bridge.model.errors import HomeserverError, StoreUnavailableError, UnreadableError
 from bridge.model.ids import RetentionClassId, UserId
 from bridge.model.page import Page
 from bridge.model.phi import Phi
@@ -41,6 +41,7 @@ UNTRUSTED = (
     "I can't act on this: it came from a session that isn't verified. Tap ✅ instead, or verify the session."
 )
 UNREADABLE = "I could not read the last message: its key never came. Please tap ✅, or write it again."
+GONE = "What this is about is destroyed already, as its retention says."
 
 log = structlog.get_logger(__name__)
 
@@ -87,9 +88,18 @@ class Answers:
             await self._act(raw, destination)
         except UnreadableError as error:
             await self._wait_or_complain(raw, destination, str(error))
-        except NightbellError:
-            raise
+        except KeyDestroyedError:
+            # Its time was over while somebody wrote; what others write must be taken.
+            async with self._database.write() as connection:
+                await matrix_inbox.settle_event(connection, raw.seq, "done")
+                if destination is not None:
+                    await self._answer(connection, destination, raw, GONE)
+            self._wake()
         except Exception as error:
+            if isinstance(error, StoreUnavailableError) or (
+                isinstance(error, HomeserverError) and error.retry
+            ):
+                raise
             # Whatever somebody has written, what the others write must be taken.
             log.exception("message_failed", event_id=raw.event, room=raw.room, error=type(error).__name__)
             async with self._database.write() as connection:
