@@ -23,6 +23,11 @@ async def test_a_burst_of_200_survives_kills_at_20_random_points(hospital: Hospi
     await strike(hospital, kills=20)
 
 
+async def test_a_burst_survives_kills_at_random_points_on_postgresql(hospital_on_postgres: Hospital) -> None:
+    await strike(hospital_on_postgres, kills=5, size=50)
+
+
+@pytest.mark.slow
 async def test_a_burst_of_200_survives_kills_at_20_random_points_on_postgresql(
     hospital_on_postgres: Hospital,
 ) -> None:
@@ -41,10 +46,10 @@ async def test_bursts_survive_many_more_kills_on_postgresql(hospital_on_postgres
     await strike(hospital_on_postgres, kills=40, seed=SEED + run)
 
 
-async def strike(hospital: Hospital, kills: int, seed: int = SEED) -> None:
+async def strike(hospital: Hospital, kills: int, *, size: int = 200, seed: int = SEED) -> None:
     chance = random.Random(seed)
     async with Shift(hospital) as shift:
-        burst = Burst(hospital, await shift.nio("okafor"), 200, HEART.number)
+        burst = Burst(hospital, await shift.nio("okafor"), size, HEART.number)
         points = [chance.random() for _ in range(kills)]
         await asyncio.gather(burst.send(), burst.kill_at(points, chance))
         await burst.arrive()

@@ -10,6 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from testbed.callcenter import Answer
 from testbed.hospital import Hospital
 from testbed.shift import Shift
@@ -59,6 +61,7 @@ async def test_five_restarts_leave_no_trace(hospital: Hospital, shift: Shift) ->
     assert standing(hospital) == before
 
 
+@pytest.mark.slow
 async def test_a_bridge_that_dies_again_and_again_in_its_first_lives_makes_each_room_once(
     tmp_path: Path,
 ) -> None:

@@ -68,6 +68,7 @@ async def test_a_page_is_read_when_a_receipt_of_whom_it_notified_covers_it(
     ada, ben = staff["ada"], staff["ben"]
     one = await paged(hospital, ada, "has somebody seen this?")
     other = await paged(hospital, ada, "and this?")
+    await ben.message("and this?")
     await ben.read(other.event_id)  # he was not notified
     await ada.read(one.event_id)
     await shows(ben, one, "notified Dr. Ada · read")
