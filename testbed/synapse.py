@@ -135,6 +135,10 @@ class Synapse:
 
     async def make_admin(self, user: str) -> None:
         """Let a user use the admin API, as an operator does for the bot."""
+        await self.administrate("PUT", f"/_synapse/admin/v1/users/{user}/admin", {"admin": True})
+
+    async def administrate(self, method: str, path: str, document: dict[str, Any]) -> None:
+        """A request to the admin API by an administrator of the homeserver."""
         root = await self.register_user("root", "root-password", admin=True)
         login = {
             "type": "m.login.password",
@@ -145,8 +149,7 @@ class Synapse:
             async with session.post("/_matrix/client/v3/login", json=login) as response:
                 token = (await response.json())["access_token"]
             admin = {"Authorization": f"Bearer {token}"}
-            where = f"/_synapse/admin/v1/users/{user}/admin"
-            async with session.put(where, json={"admin": True}, headers=admin) as response:
+            async with session.request(method, path, json=document, headers=admin) as response:
                 response.raise_for_status()
 
     def _write_config(self) -> Path:

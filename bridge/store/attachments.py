@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, Select, and_, bindparam, case, exists, func, insert, or_, select, update
+from sqlalchemy import Row, Select, and_, bindparam, case, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.attachment import Attachment
@@ -18,11 +18,10 @@ from bridge.model.ids import ChannelId, IntakeId, PageId
 from bridge.model.phi import Phi
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Purpose
-from bridge.store.tables import attachment, data_key, day_key, intake, outbox, page
+from bridge.store.tables import attachment, data_key, day_key, event_of_page, intake, outbox, page
 from bridge.vault import Key, VaultError
 
 _media = outbox.alias("media")
-_its_page = or_(page.c.intake == intake.c.id, page.c.id == intake.c.page)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,7 @@ async def waiting(
             attachment.c.state.in_(["todo", "encrypted"]),
             attachment.c.not_before <= now,
             attachment.c.id.not_in(but),
-            exists().where(_its_page),
+            exists().where(event_of_page),
         )
         .order_by(attachment.c.not_before)
         .limit(limit)
@@ -216,7 +215,7 @@ async def places(connection: AsyncConnection, intake_id: IntakeId) -> list[Place
     query = (
         select(outbox.c.page, outbox.c.destination, outbox.c.txn_id, outbox.c.urgency)
         .join(page, page.c.id == outbox.c.page)
-        .join(intake, _its_page)
+        .join(intake, event_of_page)
         .where(intake.c.id == intake_id, outbox.c.purpose == Purpose.PAGE.value)
     )
     return [_place(row) for row in (await connection.execute(query)).all()]
@@ -226,7 +225,7 @@ async def unposted(connection: AsyncConnection, keys: KeyRing) -> list[Unposted]
     """What is uploaded and missing in a thread of a page: it was never there, or the page has come to another room."""
     query = (
         _with_keys(outbox.c.page, outbox.c.destination, outbox.c.txn_id, outbox.c.urgency)
-        .join(page, _its_page)
+        .join(page, event_of_page)
         .join(outbox, and_(outbox.c.page == page.c.id, outbox.c.purpose == Purpose.PAGE.value))
         .where(
             attachment.c.state == "uploaded",
@@ -250,7 +249,7 @@ async def to_remove(connection: AsyncConnection, keys: KeyRing, now: datetime, l
         select(outbox.c.id)
         .join(page, page.c.id == outbox.c.page)
         .where(
-            _its_page,
+            event_of_page,
             page.c.destroyed_at.is_(None),
             outbox.c.purpose == Purpose.PAGE.value,
             ~exists().where(mine, _media.c.state == "sent"),
@@ -262,7 +261,9 @@ async def to_remove(connection: AsyncConnection, keys: KeyRing, now: datetime, l
             attachment.c.state == "uploaded",
             attachment.c.at_source == "todo",
             attachment.c.not_before <= now,
-            exists().where(_its_page, outbox.c.page == page.c.id, outbox.c.purpose == Purpose.MEDIA.value),
+            exists().where(
+                event_of_page, outbox.c.page == page.c.id, outbox.c.purpose == Purpose.MEDIA.value
+            ),
             ~unsent.correlate(attachment, intake).exists(),
         )
         .limit(limit)
@@ -339,7 +340,7 @@ async def addresses_of(connection: AsyncConnection, pages: Sequence[PageId]) -> 
     query = (
         select(attachment.c.mxc, page.c.id)
         .join(intake, intake.c.id == attachment.c.intake)
-        .join(page, _its_page)
+        .join(page, event_of_page)
         .where(page.c.id.in_(pages), attachment.c.mxc.is_not(None))
     )
     return {row.mxc: PageId(row.id) for row in (await connection.execute(query)).all()}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.event import EventKind
 from bridge.model.ids import ChannelId, IntakeId, RoleId, RuleId
 from bridge.model.priority import Priority
-from bridge.store.tables import intake, page
+from bridge.store.tables import event_of_page, intake, page
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ async def events_since(connection: AsyncConnection, since: datetime) -> list[Pas
             page.c.role,
             page.c.priority,
         )
-        .outerjoin(page, or_(page.c.intake == intake.c.id, page.c.id == intake.c.page))
+        .outerjoin(page, event_of_page)
         .where(intake.c.received_at >= since, intake.c.unreadable.is_(None), intake.c.state != "todo")
         .order_by(intake.c.seq, page.c.rule)
     )

@@ -20,11 +20,10 @@ from bridge.model.progress import Progress
 from bridge.model.report import Answered, Report, ReportKind, Standing
 from bridge.store.database import upsert
 from bridge.store.keys import KeyRing
-from bridge.store.tables import data_key, day_key, intake, page, report
+from bridge.store.tables import data_key, day_key, event_of_page, intake, page, report
 from bridge.vault import Key, VaultError
 
 HAVE_READ = [state.value for state in (PageState.READ, PageState.ACCEPTED, PageState.CLOSED)]
-_its_page = or_(page.c.intake == intake.c.id, page.c.id == intake.c.page)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +58,9 @@ async def untold(
 ) -> list[tuple[IntakeId, ChannelId, ReportKind]]:
     """The steps that pages of these channels have come, and of which there is no report yet."""
     reached = {
-        ReportKind.QUEUED: exists().where(_its_page),
-        ReportKind.DELIVERED: exists().where(_its_page, page.c.delivered_at.is_not(None)),
-        ReportKind.READ: exists().where(_its_page, page.c.state.in_(HAVE_READ)),
+        ReportKind.QUEUED: exists().where(event_of_page),
+        ReportKind.DELIVERED: exists().where(event_of_page, page.c.delivered_at.is_not(None)),
+        ReportKind.READ: exists().where(event_of_page, page.c.state.in_(HAVE_READ)),
     }
     found = []
     for kind, condition in reached.items():
@@ -184,7 +183,7 @@ async def _progress(
 ) -> tuple[Progress, datetime]:
     query = (
         select(page.c.state, page.c.delivered_at, page.c.accepted_at)
-        .join(intake, _its_page)
+        .join(intake, event_of_page)
         .where(intake.c.id == intake_id)
     )
     pages = (await connection.execute(query)).all()

@@ -35,6 +35,7 @@ from bridge.store.tables import (
     Instant,
     destruction,
     erasure,
+    event_of_page,
     inbound,
     intake,
     outbox,
@@ -204,7 +205,7 @@ async def destroy_pages(
     )
     query = (
         select(intake.c.id, intake.c.data_key, func.min(page.c.id).label("of"))
-        .join(page, or_(page.c.intake == intake.c.id, page.c.id == intake.c.page))
+        .join(page, event_of_page)
         .where(_belongs_to(pages), page.c.id.in_(pages), intake.c.state != "destroyed", ~alive)
         .group_by(intake.c.id, intake.c.data_key)
     )

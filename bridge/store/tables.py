@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    or_,
 )
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -251,6 +252,10 @@ Index(
     postgresql_where=page.c.destroyed_at.is_(None),
 )
 Index("ix_page_destroyed", page.c.destroyed_at)
+
+# An event belongs to the page that it opened, or to one that was open and that it joined.
+event_of_page = or_(page.c.intake == intake.c.id, page.c.id == intake.c.page)
+
 Index("ix_page_role_state", page.c.role, page.c.state)
 
 timer = Table(

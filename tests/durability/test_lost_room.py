@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import quote
 
-import aiohttp
-
 from testbed.clinician import Clinician
 from testbed.hospital import Hospital
 from testbed.proxy import Passed, Proxy, Refusal
@@ -17,19 +15,7 @@ from tests.durability.conftest import BRAIN, HEART
 
 async def take_away(hospital: Hospital, room: str) -> None:
     """What `delete room` of Synapse's admin API does, and waiting for it."""
-    await hospital.synapse.register_user("root", "root-password", admin=True)
-    async with aiohttp.ClientSession(hospital.synapse.base_url) as session:
-        login = {
-            "type": "m.login.password",
-            "identifier": {"type": "m.id.user", "user": "root"},
-            "password": "root-password",
-        }
-        async with session.post("/_matrix/client/v3/login", json=login) as response:
-            token = (await response.json())["access_token"]
-        headers = {"Authorization": f"Bearer {token}"}
-        url = f"/_synapse/admin/v1/rooms/{room}"
-        async with session.delete(url, json={"purge": False}, headers=headers) as response:
-            response.raise_for_status()
+    await hospital.synapse.administrate("DELETE", f"/_synapse/admin/v1/rooms/{room}", {"purge": False})
 
 
 async def until_the_bridge_knows(hospital: Hospital, room: str) -> None:
