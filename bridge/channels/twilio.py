@@ -36,7 +36,15 @@ from bridge.channels.numbers import normal_number
 from bridge.channels.settings import Region, Secrets
 from bridge.channels.twilio_account import Account
 from bridge.channels.twilio_media import media_source, pictures
-from bridge.channels.twilio_menu import Take, VoiceSettings, menu, take_call
+from bridge.channels.twilio_menu import (
+    Pressed,
+    Take,
+    VoiceSettings,
+    emergency,
+    menu,
+    message_besides,
+    take_call,
+)
 from bridge.channels.twilio_voice import call
 from bridge.config.values import SecretRef, Section, Setting, one_or_more
 from bridge.model.event import EventKind, IntakeEvent
@@ -89,30 +97,41 @@ def build(channel: ChannelId, settings: TwilioSettings, around: Surroundings) ->
     """A channel that takes incoming messages and calls. Raises `SecretUnreadableError`."""
     path = intake_path(channel)
     takes = {"": _taker(channel, settings, around)}
+    pressed: Pressed = {}
     if settings.voice is not None:
-        takes |= menu(channel, settings.voice, settings.region, around)
+        takes |= menu(channel, settings.voice, settings.region, around, pressed)
     routes = tuple(
         Route("POST", path + under, _verified(settings, around, take)) for under, take in takes.items()
     )
     credentials = (settings.api_key or settings.auth_token[0]).read_text()
     source = media_source(settings.api.rstrip("/"), credentials, remove=settings.delete_media)
-    return Channel(channel, TWILIO.name, routes, recount=_recount(channel, settings), media=source)
+    return Channel(
+        channel, TWILIO.name, routes, recount=_recount(channel, settings, around, pressed), media=source
+    )
 
 
-def _recount(channel: ChannelId, settings: TwilioSettings) -> Recount | None:
+def _recount(
+    channel: ChannelId, settings: TwilioSettings, around: Surroundings, pressed: Pressed
+) -> Recount | None:
     if not settings.reconcile or not settings.account_sid:
         return None
     account = Account(settings.api, settings.account_sid, settings.auth_token[0].read_text())
 
+    place = f"{around.public_url}{intake_path(channel)}/voice" if settings.voice is not None else None
+
     async def recount(since: datetime, until: datetime) -> list[IntakeEvent]:
-        forms = await account.happened(settings.reconcile, since, until)
-        found = (
-            message(channel, form, settings.region)
-            if "MessageSid" in form
-            else call(channel, form, settings.region)
-            for form in forms
-        )
-        return [event for event in found if event is not None]
+        found = []
+        for form in await account.happened(settings.reconcile, since, until, place):
+            if "MessageSid" in form:
+                event = message(channel, form, settings.region)
+            else:
+                event = emergency(call(channel, form, settings.region), pressed)
+                if event is not None and event.kind is EventKind.VOICEMAIL:
+                    known = await around.inbox.kind_of(channel, event.key)
+                    event = event if known in (None, EventKind.VOICEMAIL) else message_besides(event)
+            if event is not None:
+                found.append(event)
+        return found
 
     return recount
 

@@ -2,7 +2,9 @@
 
 https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources,
 https://www.twilio.com/docs/voice/api/call-resource#read-multiple-call-resources,
-https://www.twilio.com/docs/voice/api/recording#read-multiple-recording-resources.
+https://www.twilio.com/docs/voice/api/recording#read-multiple-recording-resources,
+https://www.twilio.com/docs/phone-numbers/api/incomingphonenumber-resource (who answers a number's calls),
+https://www.twilio.com/docs/usage/api/applications.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode, urljoin
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import aiohttp
 
+from bridge.channels.twilio_media import listed_pictures
 from bridge.model.errors import SourceError
 
 ASK_SECONDS = 30.0  # for one page of a list
@@ -38,9 +41,12 @@ class Account:
     sid: str
     token: str = field(repr=False)
 
-    async def happened(self, numbers: Iterable[str], since: datetime, until: datetime) -> list[Form]:
+    async def happened(
+        self, numbers: Iterable[str], since: datetime, until: datetime, menu: str | None = None
+    ) -> list[Form]:
         """The texts that came to these numbers and the calls to them that ended, as Twilio's callbacks tell of them.
 
+        `menu` is the address at which the bridge itself answers calls: who left nothing there has reached nobody.
         Raises `SourceError`.
         """
         within = _Within(since, until)
@@ -49,28 +55,45 @@ class Account:
         proof = base64.b64encode(f"{self.sid}:{self.token}".encode()).decode()
         headers = {"Authorization": f"Basic {proof}"}
         async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
-            recordings = None
+            recordings: dict[str, Mapping[str, Any]] | None = None
             for number in numbers:
                 texts = await self._list(session, "Messages", {"To": number, **within.filters("DateSent")})
-                forms += [_text(one) for one in texts if _came_in(one) and within.holds(one.get("date_sent"))]
+                forms += [
+                    self._text(one) for one in texts if _came_in(one) and within.holds(one.get("date_sent"))
+                ]
                 calls = await self._list(session, "Calls", {"To": number, **within.filters("EndTime")})
                 ended = [one for one in calls if _came_in(one) and within.holds(one.get("end_time"))]
-                if ended and recordings is None:
+                if not ended:
+                    continue
+                if recordings is None:
                     earlier = _Within(since - LONGEST_CALL, until).filters("DateCreated")
-                    listed = await self._list(session, "Recordings", earlier)
-                    recordings = {str(one.get("call_sid")): one for one in listed}
-                forms += [self._call(one, (recordings or {}).get(str(one.get("sid")))) for one in ended]
+                    recordings = _messages(await self._list(session, "Recordings", earlier))
+                ours = menu is not None and await self._is_answered_at(session, number, menu)
+                forms += [self._call(one, recordings.get(str(one.get("sid"))), ours=ours) for one in ended]
         return forms
 
+    async def _is_answered_at(self, session: aiohttp.ClientSession, number: str, menu: str) -> bool:
+        """Whether a number's calls come to this address, by the number's own settings or its application's."""
+        owned = await self._list(
+            session, "IncomingPhoneNumbers", {"PhoneNumber": number}, key="incoming_phone_numbers"
+        )
+        for one in owned:
+            answering: Mapping[str, Any] = one
+            if application := one.get("voice_application_sid"):
+                url = self._url(f"Applications/{quote(str(application), safe='')}")
+                answering = await _get(session, url, "Applications")
+            if _place(answering.get("voice_url")) == _place(menu):
+                return True
+        return False
+
     async def _list(
-        self, session: aiohttp.ClientSession, name: str, filters: Mapping[str, str]
+        self, session: aiohttp.ClientSession, name: str, filters: Mapping[str, str], *, key: str = ""
     ) -> list[Mapping[str, Any]]:
-        query = urlencode({**filters, "PageSize": PAGE_SIZE})
-        url = f"{self.api.rstrip('/')}/2010-04-01/Accounts/{self.sid}/{name}.json?{query}"
+        url = f"{self._url(name)}?{urlencode({**filters, 'PageSize': PAGE_SIZE})}"
         found: list[Mapping[str, Any]] = []
         for _ in range(MAX_PAGES):
             page = await _get(session, url, name)
-            found += [one for one in page.get(name.lower()) or () if isinstance(one, dict)]
+            found += [one for one in page.get(key or name.lower()) or () if isinstance(one, dict)]
             following = page.get("next_page_uri")
             if not following:
                 return found
@@ -78,7 +101,15 @@ class Account:
             url = urljoin(url, "/" + str(following).lstrip("/"))
         raise SourceError(f"Twilio lists more than {MAX_PAGES} pages of {name}")
 
-    def _call(self, call: Mapping[str, Any], recording: Mapping[str, Any] | None) -> Form:
+    def _url(self, name: str) -> str:
+        return f"{self.api.rstrip('/')}/2010-04-01/Accounts/{self.sid}/{name}.json"
+
+    def _text(self, text: Mapping[str, Any]) -> Form:
+        told = {"MessageSid": "sid", "From": "from", "To": "to", "Body": "body", "NumMedia": "num_media"}
+        form = _form({name: text.get(field) for name, field in told.items()})
+        return form | listed_pictures(self._url(f"Messages/{quote(form.get('MessageSid', ''))}/Media"), form)
+
+    def _call(self, call: Mapping[str, Any], recording: Mapping[str, Any] | None, *, ours: bool) -> Form:
         told = {
             "CallSid": call.get("sid"),
             "From": call.get("from"),
@@ -95,6 +126,8 @@ class Account:
                 "RecordingSource": recording.get("source"),
                 "RecordingStatus": recording.get("status"),
             }
+        elif ours:
+            told["CallStatus"] = "no-answer"  # Twilio calls it completed, since the menu answered
         return _form(told)
 
 
@@ -148,9 +181,27 @@ def _came_in(one: Mapping[str, Any]) -> bool:
     return one.get("direction") == "inbound"
 
 
-def _text(text: Mapping[str, Any]) -> Form:
-    told = {"MessageSid": "sid", "From": "from", "To": "to", "Body": "body", "NumMedia": "num_media"}
-    return _form({name: text.get(field) for name, field in told.items()})
+def _messages(recordings: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The message that was left in each call, the longest if there are several; no conversation that was recorded."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for one in recordings:
+        call = str(one.get("call_sid"))
+        if one.get("source") == "RecordVerb" and _seconds(one) >= _seconds(found.get(call, {})):
+            found[call] = one
+    return found
+
+
+def _seconds(recording: Mapping[str, Any]) -> int:
+    seconds = str(recording.get("duration") or "")
+    return int(seconds) if seconds.isdecimal() and len(seconds) < len("100000") else 0
+
+
+def _place(url: Any) -> tuple[str | None, str]:
+    try:
+        parts = urlsplit(str(url or ""))
+    except ValueError:
+        return None, ""
+    return parts.hostname, parts.path.rstrip("/")
 
 
 def _form(told: Mapping[str, Any]) -> Form:

@@ -5,9 +5,11 @@ https://www.twilio.com/docs/voice/api/recording, https://www.twilio.com/docs/mes
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from dataclasses import replace
+from urllib.parse import urljoin, urlsplit
 
 from bridge.channels.fetching import basic_auth, delete, fetch
 from bridge.model.attachment import MOST, Attachment
@@ -26,26 +28,56 @@ def recording(form: Mapping[str, str]) -> tuple[Attachment, ...]:
 
 def pictures(form: Mapping[str, str]) -> tuple[Attachment, ...]:
     """What came with a message."""
-    count = form.get("NumMedia", "0")
-    numbers = range(min(int(count), MOST) if count.isdecimal() and len(count) < len("1000") else 0)
-    found = ((form.get(f"MediaUrl{n}"), form.get(f"MediaContentType{n}", "").lower()) for n in numbers)
+    found = (
+        (form.get(f"MediaUrl{n}"), form.get(f"MediaContentType{n}", "").lower()) for n in range(_count(form))
+    )
     return tuple(Attachment(kind, place=Phi(url)) for url, kind in found if url)
+
+
+def listed_pictures(url: str, form: Mapping[str, str]) -> dict[str, str]:
+    """Where a message's pictures are that is known from Twilio's list alone: each is one of those that `url` lists.
+
+    They are looked up when they are fetched, so that the text waits for no further answer of Twilio's.
+    """
+    count = _count(form)
+    return {f"MediaUrl{n}": f"{url}#{n}/{count}" for n in range(count)}
+
+
+def _count(form: Mapping[str, str]) -> int:
+    count = form.get("NumMedia", "0")
+    return min(int(count), MOST) if count.isdecimal() and len(count) < len("1000") else 0
 
 
 def media_source(api: str, credentials: str, *, remove: bool) -> MediaSource:
     """How they are had. `credentials` is `SK...:secret` of an API key, or an auth token alone."""
 
     async def get(attachment: Attachment) -> Fetched:
-        url = _address(attachment, api)
+        place = _address(attachment, api)
+        url = await _looked_up(place, api, credentials) if "#" in place else place
         # Without an ending Twilio answers with the recording's properties, or with WAV: with one it is certain.
         wanted = f"{url}.wav" if _is_recording(url) else url
-        return await fetch(wanted, _auth(url, credentials), inside=api != API)
+        fetched = await fetch(wanted, _auth(url, credentials), inside=api != API)
+        return fetched if url == place else replace(fetched, place=Phi(url))
 
     async def take_away(attachment: Attachment) -> None:
         url = _address(attachment, api)
         await delete(url, _auth(url, credentials), inside=api != API)
 
     return MediaSource(get, take_away if remove else None)
+
+
+async def _looked_up(place: str, api: str, credentials: str) -> str:
+    """The address of one of a message's pictures, out of the list of them."""
+    url, _, numbers = place.partition("#")
+    number, _, count = numbers.partition("/")
+    fetched = await fetch(f"{url}?PageSize={MOST}", _auth(url, credentials), inside=api != API)
+    try:
+        listed = sorted(str(one["uri"]) for one in json.loads(fetched.content.reveal())["media_list"])
+    except (ValueError, LookupError, TypeError):
+        raise MediaError("Twilio's list of its pictures can't be read", retry=True) from None
+    if len(listed) < int(count):  # which one is missing is not known: rather none than one of them twice
+        raise MediaError(f"Twilio lists {len(listed)} of {count}", retry=True)
+    return urljoin(f"{api}/", listed[int(number)].removesuffix(".json"))
 
 
 def _address(attachment: Attachment, api: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -27,11 +27,12 @@ from bridge.model.priority import Priority
 EMERGENCY_KEY = "1"
 GATHER_SECONDS = 5
 SETTLE_SECONDS = 5.0  # a call's end and its recording are told at once, in any order; Twilio waits for 15 s
-MAX_PRESSED = 10_000  # calls whose key is remembered until they end
+MAX_PRESSED = 10_000  # calls whose key is remembered
 
 Form = Mapping[str, str]
 Step = Callable[[dict[str, str]], Awaitable[Answer]]
 Take = Callable[[Request, dict[str, str]], Awaitable[Answer]]
+Pressed = dict[str, None]  # the calls whose caller said that it is an emergency, in their order
 
 
 class VoiceSettings(Section):
@@ -49,10 +50,10 @@ class VoiceSettings(Section):
 
 
 def menu(
-    channel: ChannelId, settings: VoiceSettings, region: str | None, around: Surroundings
+    channel: ChannelId, settings: VoiceSettings, region: str | None, around: Surroundings, pressed: Pressed
 ) -> dict[str, Take]:
-    """What is answered to each step of a call, by the end of its address."""
-    desk = _Desk(channel, settings, region, around)
+    """What is answered to each step of a call, by the end of its address. It notes in `pressed` who pressed the key."""
+    desk = _Desk(channel, settings, region, around, pressed)
     steps = {
         "/voice": desk.greet,
         "/voice/message": desk.ask,
@@ -67,8 +68,21 @@ async def take_call(inbox: Inbox, event: IntakeEvent) -> Receipt:
     """Keep what became of a call, once for each CallSid; a message told long after the call's end is kept, too."""
     receipt = await inbox.accept(event)
     if event.kind is EventKind.VOICEMAIL and receipt.kind is not EventKind.VOICEMAIL:
-        return await inbox.accept(replace(event, key=Phi(f"{event.key.reveal()} message")))
+        return await inbox.accept(message_besides(event))
     return receipt
+
+
+def message_besides(event: IntakeEvent) -> IntakeEvent:
+    """A message as an event of its own, where its call has become one without it."""
+    return replace(event, key=Phi(f"{event.key.reveal()} message"))
+
+
+def emergency(event: IntakeEvent | None, pressed: Pressed) -> IntakeEvent | None:
+    """The event of a call, with what its caller pressed if that is remembered."""
+    if event is None or event.key.reveal() not in pressed:
+        return event
+    digits = {**event.attributes, "digits": Phi(EMERGENCY_KEY)}
+    return replace(event, priority=Priority.STAT, attributes=digits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +91,7 @@ class _Desk:
     settings: VoiceSettings
     region: str | None
     around: Surroundings
-    pressed: dict[str, None] = field(
-        default_factory=dict
-    )  # the calls whose caller said that it is an emergency
+    pressed: Pressed
 
     async def step(self, then: Step, request: Request, form: dict[str, str]) -> Answer:
         """A step of a call."""
@@ -134,9 +146,7 @@ class _Desk:
         await asyncio.sleep(SETTLE_SECONDS)
         sid = form["CallSid"]
         priority = Priority.STAT if sid in self.pressed else None
-        outcome = await self._take(form, priority)
-        self.pressed.pop(sid, None)
-        return _twiml(outcome, Element("Response"))
+        return _twiml(await self._take(form, priority), Element("Response"))
 
     async def _take(self, form: dict[str, str], priority: Priority | None) -> str:
         digits = {"Digits": EMERGENCY_KEY} if priority else {}

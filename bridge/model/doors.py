@@ -28,10 +28,13 @@ class Receipt:
 
 
 class Inbox(Protocol):
-    """Where a channel puts what it verified. Both calls return only after the commit."""
+    """Where a channel puts what it verified. What keeps something returns only after the commit."""
 
     async def accept(self, event: IntakeEvent) -> Receipt:
         """Keep an event. Raises `StoreUnavailableError` if it could not be made durable."""
+
+    async def kind_of(self, channel: ChannelId, key: Phi[str]) -> EventKind | None:
+        """What the event is that is kept under a key; None if there is none. Raises `StoreUnavailableError`."""
 
     async def keep_unreadable(self, channel: ChannelId, raw: Phi[bytes], reason: str) -> Receipt:
         """Keep an authentic request that could not be parsed, and tell the operations room.

@@ -98,6 +98,15 @@ class IntakeStore:
         mac = self._keys.lookup(f"unreadable {channel}", Phi(raw.reveal().hex()))
         return await self._commits.add(_Wanted(channel, mac, raw, reason=reason))
 
+    async def kind_of(self, channel: ChannelId, key: Phi[str]) -> EventKind | None:
+        """What the event is that is kept under a key; None if there is none."""
+        query = select(intake.c.kind).where(
+            intake.c.channel == channel, intake.c.key_mac == self._keys.lookup(f"intake {channel}", key)
+        )
+        async with self._database.read() as connection:
+            kind = (await connection.execute(query)).scalar_one_or_none()
+        return EventKind(kind) if kind else None
+
     async def missing(self, events: Sequence[IntakeEvent]) -> list[IntakeEvent]:
         """Those of the events that were never taken; an event whose content was destroyed since is not missing."""
         macs = {self._keys.lookup(f"intake {event.channel}", event.key): event for event in events}

@@ -6,10 +6,10 @@ import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from aiohttp import web
@@ -17,13 +17,15 @@ from twilio.http.response import Response
 from twilio.rest import Client
 
 from bridge.channels import twilio_account
-from bridge.channels.channel import Recount
+from bridge.channels.channel import Channel, Recount
 from bridge.config.problems import ConfigError
-from bridge.model.errors import SourceError
+from bridge.model.attachment import MOST
+from bridge.model.errors import MediaError, SourceError
 from bridge.model.event import EventKind
 from bridge.model.phi import Phi
-from tests.channels.signers import AUTH_TOKEN
-from tests.channels.wire import TWILIO, RememberingInbox, opened
+from bridge.model.priority import Priority
+from tests.channels.signers import AUTH_TOKEN, PUBLIC_URL, twilio_headers
+from tests.channels.wire import TWILIO, RememberingInbox, opened, running
 
 ACCOUNT = "ACbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 PROOF = base64.b64encode(f"{ACCOUNT}:{AUTH_TOKEN}".encode()).decode()
@@ -64,6 +66,8 @@ class FarEnd:
     """Twilio's REST API: its lists, a page of one entry at a time."""
 
     lists: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    applications: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
     answer: Mapping[str, Any] | None = None
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     url: str = ""
@@ -73,13 +77,23 @@ class FarEnd:
             return web.json_response({"code": 20003}, status=401)
         if self.answer is not None:
             return web.Response(**self.answer)
-        name = request.path.rpartition("/")[2].removesuffix(".json")
+        path = request.path.partition(ACCOUNT)[2].strip("/")
+        if path in self.files:
+            return web.Response(body=self.files[path], content_type="image/jpeg")
+        name = path.rpartition("/")[2].removesuffix(".json")
+        if name.startswith("AP"):
+            return web.json_response(self.applications[name])
         query = dict(parse_qsl(request.raw_path.partition("?")[2]))
-        self.asked.append((name, query))
+        self.asked.append((path, query))
         page, entries = int(query.get("Page", 0)), self.lists.get(name, [])
         more = page + 1 < len(entries)
         following = f"{request.path}?Page={page + 1}&PageToken=PA" if more else None
-        return web.json_response({name.lower(): entries[page : page + 1], "next_page_uri": following})
+        key = {"Media": "media_list", "IncomingPhoneNumbers": "incoming_phone_numbers"}.get(
+            name, name.lower()
+        )
+        if name == "Media":  # as many as it is asked for
+            return web.json_response({key: entries, "next_page_uri": None})
+        return web.json_response({key: entries[page : page + 1], "next_page_uri": following})
 
 
 @asynccontextmanager
@@ -98,9 +112,13 @@ async def far_end(**lists: list[dict[str, Any]]) -> AsyncIterator[FarEnd]:
         await runner.cleanup()
 
 
-def asking(made: FarEnd, more: str = "") -> Recount:
+def channel_of(made: FarEnd, more: str = "", inbox: RememberingInbox | None = None) -> Channel:
     section = f"{TWILIO}account_sid: {ACCOUNT}\napi: {made.url}\nreconcile: ['{NUMBER}']\n{more}"
-    recount = opened(section, RememberingInbox()).recount
+    return opened(section, inbox or RememberingInbox())
+
+
+def asking(made: FarEnd, more: str = "", inbox: RememberingInbox | None = None) -> Recount:
+    recount = channel_of(made, more, inbox).recount
     assert recount is not None
     return recount
 
@@ -112,6 +130,105 @@ async def test_a_text_in_twilios_list_is_the_event_that_its_callback_would_have_
         [event] = await asking(made)(SINCE, UNTIL)
     assert (event.key, event.kind, event.body) == (Phi("SM1"), EventKind.TEXT, Phi(str(TEXT["body"])))
     assert (event.caller, event.called) == (Phi("+15550001111"), Phi(NUMBER))
+
+
+def picture(number: int) -> dict[str, Any]:
+    uri = f"/2010-04-01/Accounts/{ACCOUNT}/Messages/SM1/Media/ME{number}.json"
+    return {"sid": f"ME{number}", "parent_sid": "SM1", "content_type": "image/jpeg", "uri": uri}
+
+
+async def test_a_text_comes_with_its_pictures_each_of_them_once() -> None:
+    async with far_end(Messages=[TEXT | {"num_media": "2"}], Media=[picture(2), picture(1)]) as made:
+        made.files = {f"Messages/SM1/Media/ME{number}": f"picture {number}".encode() for number in (1, 2)}
+        channel = channel_of(made)
+        assert channel.recount is not None
+        assert channel.media is not None
+        [event] = await channel.recount(SINCE, UNTIL)
+        assert [path for path, _ in made.asked] == [
+            "Messages.json",
+            "Calls.json",
+        ]  # the text waits for no picture
+        found = [await channel.media.fetch(each) for each in event.attachments]
+        place = f"{made.url}/2010-04-01/Accounts/{ACCOUNT}/Messages/SM1/Media/ME1"
+    assert [each.content for each in found] == [Phi(b"picture 1"), Phi(b"picture 2")]
+    assert (found[0].type, found[0].place) == ("image/jpeg", Phi(place))
+    assert event.attributes["media_count"] == Phi("2")
+
+
+@pytest.mark.parametrize("listed", [[picture(1)], [{"sid": "ME1"}, {}]])
+async def test_a_list_with_too_few_pictures_gives_none_and_is_asked_again(
+    listed: list[dict[str, Any]],
+) -> None:
+    async with far_end(Messages=[TEXT | {"num_media": "2"}], Media=listed) as made:
+        channel = channel_of(made)
+        assert channel.recount is not None
+        assert channel.media is not None
+        [event] = await channel.recount(SINCE, UNTIL)
+        for each in event.attachments:
+            with pytest.raises(MediaError) as trouble:
+                await channel.media.fetch(each)
+            assert trouble.value.retry
+
+
+VOICE = "voice: {greeting: Cardiology.}\n"
+MENU = f"{PUBLIC_URL}/intake/door/voice"
+
+
+@pytest.mark.parametrize(
+    ("owned", "kinds"),
+    [
+        ({"voice_url": MENU}, [EventKind.MISSED_CALL]),
+        ({"voice_url": "https://other.example/", "voice_application_sid": "AP1"}, [EventKind.MISSED_CALL]),
+        ({"voice_url": "https://other.example/intake/door/voice"}, []),
+        ({"voice_url": MENU, "voice_application_sid": "AP2"}, []),
+        ({"voice_url": None}, []),
+    ],
+)
+async def test_a_caller_who_hung_up_in_the_menu_is_found(
+    owned: dict[str, Any], kinds: list[EventKind]
+) -> None:
+    completed = CALL | {"status": "completed"}
+    async with far_end(Calls=[completed], IncomingPhoneNumbers=[{"phone_number": NUMBER} | owned]) as made:
+        made.applications = {"AP1": {"voice_url": MENU}, "AP2": {"voice_url": "https://other.example/"}}
+        assert [event.kind for event in await asking(made, VOICE)(SINCE, UNTIL)] == kinds
+        assert await asking(made)(SINCE, UNTIL) == []
+
+
+async def test_what_a_caller_pressed_in_the_menu_counts_for_the_call_that_is_found() -> None:
+    form = {"AccountSid": ACCOUNT, "CallSid": "CA1", "Digits": "1", "CallStatus": "in-progress"}
+    owned = {"phone_number": NUMBER, "voice_url": MENU}
+    async with far_end(Calls=[CALL | {"status": "completed"}], IncomingPhoneNumbers=[owned]) as made:
+        channel = channel_of(made, VOICE)
+        assert channel.recount is not None
+        async with running(channel) as server:
+            url = f"{MENU}/message"
+            await server.post(
+                urlencode(form), twilio_headers(form, url=url), path=url.removeprefix(PUBLIC_URL)
+            )
+        [event] = await channel.recount(SINCE, UNTIL)
+    assert (event.priority, event.attributes["digits"]) == (Priority.STAT, Phi("1"))
+
+
+async def test_a_message_is_found_though_its_call_was_taken_as_one_without_it() -> None:
+    inbox = RememberingInbox()
+    async with far_end(Calls=[CALL | {"status": "completed"}], Recordings=[RECORDING]) as made:
+        recount = asking(made, inbox=inbox)
+        [event] = await recount(SINCE, UNTIL)
+        assert event.key == Phi("CA1")
+        await inbox.accept(replace(event, kind=EventKind.MISSED_CALL))
+        [event] = await recount(SINCE, UNTIL)
+        assert (event.kind, event.key) == (EventKind.VOICEMAIL, Phi("CA1 message"))
+
+
+async def test_of_a_calls_recordings_the_message_is_the_longest_that_is_no_conversation() -> None:
+    others = [
+        RECORDING | {"sid": "RE0", "duration": "90", "source": "DialVerb"},
+        RECORDING | {"sid": "RE2", "duration": "3"},
+    ]
+    call = CALL | {"status": "completed"}
+    async with far_end(Calls=[call], Recordings=[*others, RECORDING, *others]) as made:
+        [event] = await asking(made)(SINCE, UNTIL)
+    assert event.attributes["recording_seconds"] == Phi("12")
 
 
 @pytest.mark.parametrize(
@@ -145,17 +262,29 @@ async def test_it_asks_as_twilios_own_sdk_does() -> None:
     class Noting:
         @staticmethod
         def request(_: str, url: str, params: Mapping[str, Any], **__: Any) -> Response:
-            name = urlsplit(url).path.rpartition("/")[2].removesuffix(".json")
-            asked.append((name, {key: str(value) for key, value in params.items()}))
-            return Response(200, f'{{"{name.lower()}": []}}')
+            path = urlsplit(url).path.partition(ACCOUNT)[2].strip("/")
+            asked.append((path, {key: str(value) for key, value in params.items()}))
+            return Response(200, '{"entries": []}')
 
     client = Client(ACCOUNT, AUTH_TOKEN, http_client=Noting())
-    client.messages.list(to=NUMBER, date_sent_after=SINCE, page_size=twilio_account.PAGE_SIZE)
-    client.calls.list(to=NUMBER, end_time_after=SINCE, page_size=twilio_account.PAGE_SIZE)
-    async with far_end() as made:
-        await asking(made)(SINCE, UNTIL)
+    size = twilio_account.PAGE_SIZE
+    client.messages.list(to=NUMBER, date_sent_after=SINCE, page_size=size)
+    client.calls.list(to=NUMBER, end_time_after=SINCE, page_size=size)
+    client.recordings.list(date_created_after=SINCE - twilio_account.LONGEST_CALL, page_size=size)
+    client.incoming_phone_numbers.list(phone_number=NUMBER, page_size=size)
+    client.messages("SM1").media.list(page_size=MOST)
+    owned = {"phone_number": NUMBER, "voice_url": MENU}
+    text = TEXT | {"num_media": "1"}
+    lists = {"Messages": [text], "Calls": [CALL], "Media": [picture(1)], "IncomingPhoneNumbers": [owned]}
+    async with far_end(**lists) as made:
+        made.files = {"Messages/SM1/Media/ME1": b"picture"}
+        channel = channel_of(made, VOICE)
+        assert channel.recount is not None
+        assert channel.media is not None
+        event = (await channel.recount(SINCE, UNTIL))[0]
+        await channel.media.fetch(event.attachments[0])
     ours = [
-        (name, {key: value for key, value in query.items() if "<" not in key}) for name, query in made.asked
+        (path, {key: value for key, value in query.items() if "<" not in key}) for path, query in made.asked
     ]
     assert ours == asked
 

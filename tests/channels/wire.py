@@ -26,7 +26,7 @@ from bridge.config.source import parse_source
 from bridge.config.validate import ChannelSection
 from bridge.model.doors import Receipt
 from bridge.model.errors import StoreUnavailableError
-from bridge.model.event import IntakeEvent
+from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
 from tests.channels.signers import (
@@ -151,6 +151,11 @@ class RememberingInbox:
             return Receipt(IntakeId(f"{number:032x}"), duplicate=True, kind=self.events[number].kind)
         self.events.append(event)
         return Receipt(IntakeId(f"{len(known):032x}"), duplicate=False, kind=event.kind)
+
+    async def kind_of(self, channel: ChannelId, key: Phi[str]) -> EventKind | None:
+        self._reach()
+        kinds = [each.kind for each in self.events if (each.channel, each.key) == (channel, key)]
+        return kinds[0] if kinds else None
 
     async def keep_unreadable(self, channel: ChannelId, raw: Phi[bytes], reason: str) -> Receipt:
         self._reach()

@@ -86,6 +86,13 @@ async def test_the_same_id_of_another_channel_is_another_event(
     assert len(await waiting(database, inbox)) == 2
 
 
+async def test_what_is_kept_under_an_id_can_be_asked(inbox: IntakeStore) -> None:
+    await inbox.accept(TEXT)
+    assert await inbox.kind_of(SMS, TEXT.key) is EventKind.TEXT
+    assert await inbox.kind_of(SMS, Phi("SM2")) is None
+    assert await inbox.kind_of(ChannelId("other"), TEXT.key) is None
+
+
 async def test_a_crowd_of_the_same_id_at_once_makes_one_event(database: Database, inbox: IntakeStore) -> None:
     receipts = await asyncio.gather(*(inbox.accept(TEXT) for _ in range(20)))
     assert sorted(receipt.duplicate for receipt in receipts) == [False] + [True] * 19
