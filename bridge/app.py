@@ -22,6 +22,7 @@ from bridge.engine.capture import Captures
 from bridge.engine.pulse import Pulse
 from bridge.engine.refusals import Refusals
 from bridge.engine.replies import Replies
+from bridge.engine.reports import received, waiting
 from bridge.engine.rulebook import Clock, LiveRulebook, Rulebook
 from bridge.engine.watch import Watch
 from bridge.gate import Gate, health_of
@@ -58,6 +59,8 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
             nightbell.listen.public_url.rstrip("/"),
             standing=partial(_standing, house),
             drop=partial(_drop, house, now),
+            waiting=partial(waiting, database=house.database, keys=house.keys, now=now),
+            received=partial(received, database=house.database, now=now),
             reply=Replies(house.database, house.keys, inbox, live, now=now, beat=pulse.beat),
             tell=gate.tell,
             count=meters.count,

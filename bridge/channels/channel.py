@@ -18,10 +18,11 @@ import structlog
 
 from bridge.config.values import Section
 from bridge.model.doors import Inbox, MediaSource
+from bridge.model.errors import ReportError
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
-from bridge.model.report import Reporter, Standing
+from bridge.model.report import Reporter, Standing, Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -111,6 +112,14 @@ async def _no_drop(_channel: ChannelId, _intake: IntakeId) -> None:
     return None
 
 
+async def _nothing_waits(_channel: ChannelId, _poller: str, _most: int) -> Sequence[Waiting]:
+    return ()
+
+
+async def _not_kept(_: ChannelId, __: str, ___: Mapping[int, ReportError | None]) -> None:
+    return None
+
+
 async def _nothing_noted(_: ChannelId) -> Mapping[str, int]:
     return {}
 
@@ -130,7 +139,8 @@ class Surroundings:
     said (`>`), for an operator who asked to see it. `recall` and `remember` are for figures that a channel must have
     after a restart, and raise `StoreUnavailableError`. `standing` says how far an event of the channel has come and
     what was answered to it, None if there is no such event; `drop` ends that, for a source that wants to hear no more
-    of one. `reply` gives what the sender of a text that was
+    of one. `waiting` is what a source that fetches what it wants to hear is given, at most so many, and `received`
+    its word for each number: taken, or why not. `reply` gives what the sender of a text that was
     accepted is to be told; a channel that asks it says so by `ChannelType.replies`.
     """
 
@@ -139,6 +149,8 @@ class Surroundings:
     public_url: str
     standing: Callable[[ChannelId, IntakeId], Awaitable[Standing | None]] = _unknown
     drop: Callable[[ChannelId, IntakeId], Awaitable[None]] = _no_drop
+    waiting: Callable[[ChannelId, str, int], Awaitable[Sequence[Waiting]]] = _nothing_waits
+    received: Callable[[ChannelId, str, Mapping[int, ReportError | None]], Awaitable[None]] = _not_kept
     reply: Callable[[IntakeEvent, IntakeId], Awaitable[str | None]] = _silent
     tell: Callable[[ChannelId, str | None], Awaitable[None]] = _only_logged
     count: Callable[[ChannelId, str], None] = lambda _, __: None

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Self
+from typing import Annotated, Self
 from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape, quoteattr
 
@@ -28,9 +28,10 @@ from bridge.channels.channel import (
 )
 from bridge.channels.choices import MOST, Choice, answer_attributes, with_choices
 from bridge.channels.settings import Secrets, is_one_of
-from bridge.channels.wctp_report import client_messages, pusher, wctp_operation
+from bridge.channels.wctp_poll import POLL_RESPONSE, poll_response
+from bridge.channels.wctp_report import client_messages, reporter, wctp_operation
 from bridge.channels.xml import local_name, named, read_xml
-from bridge.config.values import Section, Setting
+from bridge.config.values import Section, Setting, one_or_more
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
@@ -52,13 +53,23 @@ class WctpSettings(Section):
         default={},
         description="Where a senderID is told what it asked to hear of its pages, and what was answered to them.",
     )
+    poll: Annotated[tuple[Setting, ...], one_or_more] = Field(
+        default=(),
+        description="The senderIDs that fetch it instead, by wctp-PollForMessages: those that can't be reached.",
+    )
 
     @model_validator(mode="after")
-    def _push_to_whom(self) -> Self:
-        for sender, url in self.push.items():
-            if sender not in self.senders:
-                message = f'push names "{sender}", who is not among the senders'
+    def _tell_whom(self) -> Self:
+        for key, names in (("push", self.push), ("poll", self.poll)):
+            if unknown := [sender for sender in names if sender not in self.senders]:
+                message = f'{key} names "{unknown[0]}", who is not among the senders'
                 raise ValueError(message)
+        if both := [sender for sender in self.poll if sender in self.push]:
+            message = (
+                f'"{both[0]}" is told by push, and would be given the same by poll: name it in one of them'
+            )
+            raise ValueError(message)
+        for sender, url in self.push.items():
             if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
                 message = f"push to {sender} must be an address, such as https://desk.example/wctp"
                 raise ValueError(message)
@@ -69,7 +80,9 @@ def build(channel: ChannelId, settings: WctpSettings, around: Surroundings) -> C
     """A channel that takes WCTP. Raises `SecretUnreadableError`."""
     path = intake_path(channel)
     route = Route("POST", path, _handler(channel, settings, around))
-    return Channel(channel, WCTP.name, (route,), report=pusher(settings.push) if settings.push else None)
+    told = settings.push or settings.poll
+    report = reporter(settings.push, settings.poll) if told else None
+    return Channel(channel, WCTP.name, (route,), report=report)
 
 
 def sample(settings: WctpSettings, probe: Probe) -> Request:
@@ -93,6 +106,15 @@ WCTP = ChannelType("wctp", WctpSettings, build, sample)
 def _handler(channel: ChannelId, settings: WctpSettings, around: Surroundings) -> Handler:
     senders = {name: [one.read_text() for one in codes] for name, codes in settings.senders.items()}
 
+    async def polled(poll: Element, version: str) -> Answer:
+        poller = poll.get("pollerID", "")
+        refused = _refused(senders, poller, poll)
+        if refused is None and poller not in settings.poll:
+            refused = (400, "Polling is not set up for this pollerID")
+        if refused is not None:
+            return _failure(*refused, version, answer=POLL_RESPONSE)
+        return await _polled(around, channel, poller, poll, version)
+
     async def take(request: Request) -> Answer:
         root = read_xml(request.body)
         if root is None:
@@ -101,23 +123,25 @@ def _handler(channel: ChannelId, settings: WctpSettings, around: Surroundings) -
         operation = next(iter(root), Element(""))
         name = local_name(operation)
         if name in _HEADERS:
-            refused = _refused(senders, _first(operation, "wctp-Originator"), version)
-            return refused or await _submitted(around, channel, request, operation, version)
+            originator = _first(operation, "wctp-Originator")
+            if refused := _refused(senders, originator.get("senderID", ""), originator):
+                return _failure(*refused, version)
+            return await _submitted(around, channel, request, operation, version)
+        if name == "wctp-PollForMessages":
+            return await polled(operation, version)
         if name == "wctp-ClientQuery":
             return await _status(around, channel, operation, version)
-        if name == "wctp-VersionQuery":
-            return Answer("answered", 200, _version_response(around.now()), "text/xml")
-        return _failure(300, "Operation not supported", version)
+        return _of_ours(name, around.now(), version)
 
     return take
 
 
-def _refused(senders: Mapping[str, list[str]], originator: Element, version: str) -> Answer | None:
-    codes = senders.get(originator.get("senderID", ""))
-    if codes is None:
-        return _failure(401, "Invalid senderID", version)
-    if not is_one_of(codes, originator.get("securityCode", "")):
-        return _failure(402, "Invalid security code", version)
+def _refused(senders: Mapping[str, list[str]], name: str, given: Element) -> tuple[int, str] | None:
+    """Why this is not who it says, with the protocol's code for it."""
+    if name not in senders:
+        return 401, "Invalid ID"
+    if not is_one_of(senders[name], given.get("securityCode", "")):
+        return 402, "Invalid security code"
     return None
 
 
@@ -223,6 +247,17 @@ def _moment(written: str) -> datetime | None:
         return None
 
 
+async def _polled(
+    around: Surroundings, channel: ChannelId, poller: str, poll: Element, version: str
+) -> Answer:
+    try:
+        told = await poll_response(around, channel, poller, poll, version)
+    except StoreUnavailableError:
+        text, outcome = "Try again later", "store_unavailable"
+        return _failure(600, text, version, outcome=outcome, answer=POLL_RESPONSE)
+    return Answer("answered", 200, wctp_operation(told, version), "text/xml")
+
+
 async def _status(around: Surroundings, channel: ChannelId, query: Element, version: str) -> Answer:
     """How far a message has come, and what was answered.
 
@@ -239,6 +274,13 @@ async def _status(around: Surroundings, channel: ChannelId, query: Element, vers
     return Answer("answered", 200, _document("wctp-ClientQueryResponse", told, version), "text/xml")
 
 
+def _of_ours(name: str, now: datetime, version: str) -> Answer:
+    """The answer to what is of nobody's pages."""
+    if name != "wctp-VersionQuery":
+        return _failure(300, "Operation not supported", version)
+    return Answer("answered", 200, _version_response(now), "text/xml")
+
+
 def _version_response(now: datetime) -> str:
     supported = "".join(
         f'<wctp-DTDSupport dtdName="wctp-dtd-v1r{minor}" supportType="Supported"/>' for minor in range(1, 4)
@@ -253,12 +295,17 @@ def _version(root: Element) -> str:
     return f"wctp-dtd-v1r{minor[1] if minor else 3}"
 
 
-def _failure(code: int, text: str, version: str = "wctp-dtd-v1r3", *, outcome: str | None = None) -> Answer:
+def _failure(
+    code: int,
+    text: str,
+    version: str = "wctp-dtd-v1r3",
+    *,
+    outcome: str | None = None,
+    answer: str = "wctp-Confirmation",
+) -> Answer:
     """A refusal in the protocol's own words. They come with 200: many clients read no other answer."""
     failure = f'<wctp-Failure errorCode="{code}" errorText="{escape(text)}">{escape(text)}</wctp-Failure>'
-    return Answer(
-        outcome or f"refused_{code}", 200, _document("wctp-Confirmation", failure, version), "text/xml"
-    )
+    return Answer(outcome or f"refused_{code}", 200, _document(answer, failure, version), "text/xml")
 
 
 def _document(answer: str, content: str, version: str) -> str:

@@ -1,20 +1,21 @@
-"""What WCTP's senders are told of their pages: by push to an address of theirs, and in the answer to a query."""
+"""What WCTP's senders are told of their pages: by push to an address of theirs, by poll, and to a query."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from http import HTTPStatus
-from xml.sax.saxutils import escape, quoteattr
+from xml.etree.ElementTree import Element
+from xml.sax.saxutils import quoteattr
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar
 
 from bridge import __version__
-from bridge.channels.xml import named, read_xml
+from bridge.channels.xml import named, read_xml, xml_text
 from bridge.model.errors import ReportError
 from bridge.model.event import IntakeEvent
 from bridge.model.phi import Phi, reveal_optional
-from bridge.model.report import Answered, Report, Reporter, ReportKind, Standing
+from bridge.model.report import Answered, Fetches, Report, Reporter, ReportKind, Standing
 
 PUSH_SECONDS = 15.0
 MAX_ANSWER = 64 * 1024  # bytes
@@ -24,23 +25,28 @@ TEMPORARY = (
 LATEST = "wctp-dtd-v1r3"
 
 
-def pusher(addresses: Mapping[str, str]) -> Reporter:
-    """Tells each sender that has an address what it asked to hear, and what was answered."""
+def reporter(addresses: Mapping[str, str], pollers: Collection[str]) -> Reporter:
+    """Tells each sender what it asked to hear, and what was answered: by push, or when it polls."""
 
-    async def tell(report: Report) -> bool:
+    async def tell(report: Report) -> bool | Fetches:
+        sender = _attribute(report.event, "sender")
         asked = _attribute(report.event, "notify_when").split()
-        url = addresses.get(_attribute(report.event, "sender"))
-        if url is None or not (report.kind is ReportKind.ANSWER or report.kind.value in asked):
+        if not (report.kind is ReportKind.ANSWER or report.kind.value in asked):
             return False
-        await _post(url, message(report))
+        if sender in pollers:
+            return Fetches(sender)
+        if sender not in addresses:
+            return False
+        version = _attribute(report.event, "version") or LATEST
+        await _post(addresses[sender], wctp_operation(message(report, version), version))
         return True
 
     return tell
 
 
-def message(report: Report) -> str:
+def message(report: Report, version: str) -> str:
     """A report as its sender gets it; the same each time it is told."""
-    event, version = report.event, _attribute(report.event, "version") or LATEST
+    event = report.event
     about = {
         "responseToMessageID": _attribute(event, "message_id"),
         "responseTimestamp": moment(report.at),
@@ -55,14 +61,10 @@ def message(report: Report) -> str:
         f"<wctp-Recipient{_written({'recipientID': to})}/></wctp-ResponseHeader>"
     )
     if report.answer is None:
-        return wctp_operation(
-            f'<wctp-StatusInfo>{header}<wctp-Notification type="{report.kind.upper()}"/></wctp-StatusInfo>',
-            version,
-        )
-    return wctp_operation(
+        return f'<wctp-StatusInfo>{header}<wctp-Notification type="{report.kind.upper()}"/></wctp-StatusInfo>'
+    return (
         f"<wctp-MessageReply{_of_choice(report.answer, version)}>{header}{_payload(report.answer)}"
-        "</wctp-MessageReply>",
-        version,
+        "</wctp-MessageReply>"
     )
 
 
@@ -102,9 +104,8 @@ def moment(at: datetime) -> str:
 
 
 def _payload(answer: Answered) -> str:
-    return (
-        f"<wctp-Payload><wctp-Alphanumeric>{escape(answer.text.reveal())}</wctp-Alphanumeric></wctp-Payload>"
-    )
+    said = xml_text(answer.text.reveal())
+    return f"<wctp-Payload><wctp-Alphanumeric>{said}</wctp-Alphanumeric></wctp-Payload>"
 
 
 def _of_choice(answer: Answered, version: str) -> str:
@@ -149,6 +150,11 @@ async def _post(url: str, document: str) -> None:
     root = read_xml(Phi(bytes(said)))
     failure = next(named(root, "wctp-Failure"), None) if root is not None else None
     if failure is not None:
-        code = failure.get("errorCode", "")[:3]
-        why = f"it answers with the failure {code if code.isdecimal() else 'of an unknown kind'}"
-        raise ReportError(why, retry=not code or code[0] in TEMPORARY)
+        raise refused(failure)
+
+
+def refused(failure: Element) -> ReportError:
+    """What a `wctp-Failure` in answer to a report means."""
+    code = failure.get("errorCode", "")[:3]
+    why = f"it answers with the failure {code if code.isdecimal() else 'of an unknown kind'}"
+    return ReportError(why, retry=not code or code[0] in TEMPORARY)

@@ -1,10 +1,11 @@
-"""XML of strangers: read without fetching a DTD or expanding an entity."""
+"""XML of strangers, read without fetching a DTD or expanding an entity; and strangers' words as XML."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element, ParseError
+from xml.sax.saxutils import escape
 
 from defusedxml import ElementTree
 
@@ -37,6 +38,14 @@ _MARKS = {
     b"<\0": "utf-16-le",
     b"\0<": "utf-16-be",
 }
+
+
+def xml_text(text: str) -> str:
+    """Words as an element holds them. What no XML may hold (XML 1.0, 2.2) is `�`, lest nobody can read the rest."""
+    return escape(_NO_XML.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def named(element: Element, name: str) -> Iterator[Element]:

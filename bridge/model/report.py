@@ -57,8 +57,23 @@ class Report:
     answer: Answered | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Fetches:
+    """The source is not told, but fetches what there is to tell, under this name of its own."""
+
+    poller: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A report that waits to be fetched. It has the same `number` each time, until the source has taken it."""
+
+    number: int
+    report: Report
+
+
 # Tells a source; False if it does not want to know. Raises `ReportError`.
-Reporter = Callable[[Report], Awaitable[bool]]
+Reporter = Callable[[Report], Awaitable[bool | Fetches]]
 
 # An event that names these attributes has a source to which a clinician can answer.
 ANSWERABLE = "answers"  # "choice": one of the choices; "text": whatever they write

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.event import IntakeEvent
@@ -17,12 +17,13 @@ from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.page import PageState
 from bridge.model.phi import Phi
 from bridge.model.progress import Progress
-from bridge.model.report import Answered, Report, ReportKind, Standing
+from bridge.model.report import Answered, Report, ReportKind, Standing, Waiting
 from bridge.store.database import upsert
 from bridge.store.keys import KeyRing
 from bridge.store.tables import data_key, day_key, event_of_page, intake, page, report
 from bridge.vault import Key, VaultError
 
+OPEN = ("todo", "held")  # the source knows nothing of it yet; `held` waits to be fetched
 HAVE_READ = [state.value for state in (PageState.READ, PageState.ACCEPTED, PageState.CLOSED)]
 
 
@@ -33,6 +34,20 @@ class Due:
     report: Report
     channel: ChannelId
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A report that waits to be fetched, without its content. `number` is what its poller knows it by."""
+
+    number: int
+    id: str
+    kind: ReportKind
+    intake: IntakeId
+    channel: ChannelId
+    poller: str
+    attempts: int
+    at: datetime
 
 
 async def note_answer(
@@ -95,6 +110,87 @@ async def due(
         earlier.c.state == "todo",
         or_(earlier.c.at < report.c.at, (earlier.c.at == report.c.at) & (earlier.c.seq < report.c.seq)),
     )
+    mine = (report.c.channel.in_(channels), report.c.state == "todo", report.c.not_before <= now, first)
+    found = await _opened(connection, keys, mine, (report.c.not_before, report.c.seq), limit)
+    return [Due(told, ChannelId(row.channel), row.attempts) for row, told in found]
+
+
+async def settle(connection: AsyncConnection, name: str, state: str, error: str | None = None) -> bool:
+    """The source was told (`done`), does not want to know (`unwanted`), or can't be told (`failed`)."""
+    values = {"state": state, "error": error}
+    statement = update(report).where(report.c.id == name, report.c.state.in_(OPEN)).values(values)
+    return bool((await connection.execute(statement)).rowcount)
+
+
+async def hold(connection: AsyncConnection, name: str, poller: str) -> None:
+    """Keep it until its poller fetches it."""
+    statement = update(report).where(report.c.id == name, report.c.state == "todo")
+    await connection.execute(statement.values(state="held", poller=poller))
+
+
+async def waiting(
+    connection: AsyncConnection, keys: KeyRing, channel: ChannelId, poller: str, *, now: datetime, limit: int
+) -> list[Waiting]:
+    """What a poller is to be given now, in its order; nothing of an event of which something is to come before."""
+    earlier = report.alias()
+    kept_back = exists().where(
+        earlier.c.intake == report.c.intake,
+        earlier.c.state == "held",
+        earlier.c.seq < report.c.seq,
+        earlier.c.not_before > now,
+    )
+    mine = (*_of(channel, poller), report.c.not_before <= now, ~kept_back)
+    found = await _opened(connection, keys, mine, (report.c.seq,), limit)
+    return [Waiting(row.seq, told) for row, told in found]
+
+
+async def held(
+    connection: AsyncConnection, channel: ChannelId, poller: str, numbers: Collection[int]
+) -> list[Held]:
+    """Those of a poller that have these numbers, and that it has not settled yet."""
+    return await _held(connection, *_of(channel, poller), report.c.seq.in_(numbers))
+
+
+async def unfetched(
+    connection: AsyncConnection, channels: Sequence[ChannelId], before: datetime, limit: int
+) -> list[Held]:
+    """What has waited to be fetched since before a moment, the oldest first."""
+    conditions = (report.c.channel.in_(channels), report.c.state == "held", report.c.at < before)
+    return await _held(connection, *conditions, limit=limit)
+
+
+def _of(channel: ChannelId, poller: str) -> tuple[ColumnElement[bool], ...]:
+    return (report.c.channel == channel, report.c.poller == poller, report.c.state == "held")
+
+
+async def _held(
+    connection: AsyncConnection, *conditions: ColumnElement[bool], limit: int | None = None
+) -> list[Held]:
+    query = select(report).where(*conditions).order_by(report.c.seq).limit(limit)
+    rows = (await connection.execute(query)).all()
+    return [
+        Held(
+            row.seq,
+            row.id,
+            ReportKind(row.kind),
+            IntakeId(row.intake),
+            ChannelId(row.channel),
+            row.poller,
+            row.attempts,
+            row.at,
+        )
+        for row in rows
+    ]
+
+
+async def _opened(
+    connection: AsyncConnection,
+    keys: KeyRing,
+    conditions: Sequence[ColumnElement[bool]],
+    order: Sequence[ColumnElement[Any]],
+    limit: int,
+) -> list[tuple[Row[Any], Report]]:
+    """The rows of reports for which the conditions are true, with what they tell."""
     query = (
         select(
             report,
@@ -107,8 +203,8 @@ async def due(
         .join(intake, intake.c.id == report.c.intake)
         .join(data_key, data_key.c.id == intake.c.data_key)
         .join(day_key, day_key.c.id == data_key.c.day_key)
-        .where(report.c.channel.in_(channels), report.c.state == "todo", report.c.not_before <= now, first)
-        .order_by(report.c.not_before, report.c.seq)
+        .where(*conditions)
+        .order_by(*order)
         .limit(limit)
     )
     found = []
@@ -119,15 +215,8 @@ async def due(
             told = Report(
                 row.id, ReportKind(row.kind), event, IntakeId(row.intake), row.at, _answer(row, key)
             )
-            found.append(Due(told, ChannelId(row.channel), row.attempts))
+            found.append((row, told))
     return found
-
-
-async def settle(connection: AsyncConnection, name: str, state: str, error: str | None = None) -> bool:
-    """The source was told (`done`), does not want to know (`unwanted`), or can't be told (`failed`)."""
-    values = {"state": state, "error": error}
-    statement = update(report).where(report.c.id == name, report.c.state == "todo").values(values)
-    return bool((await connection.execute(statement)).rowcount)
 
 
 async def postpone(connection: AsyncConnection, name: str, until: datetime, error: str) -> None:
@@ -199,7 +288,7 @@ async def destroy(connection: AsyncConnection, events: Sequence[str]) -> None:
     """The words of answers go with their events; what was not told yet can't be any more."""
     mine = report.c.intake.in_(events)
     await connection.execute(update(report).where(mine).values(sealed=None))
-    late = update(report).where(mine, report.c.state == "todo")
+    late = update(report).where(mine, report.c.state.in_(OPEN))
     await connection.execute(late.values(state="failed", error="its content was destroyed"))
 
 

@@ -335,10 +335,20 @@ report = Table(
     Column("at", Instant, nullable=False),
     Column("not_before", Instant, nullable=False),
     Column("error", Text),
+    Column("poller", Text),  # who fetches it, of those in the configuration
     UniqueConstraint("intake", "kind", "nth"),
 )
 _untold = report.c.state == "todo"
 Index("ix_report_todo", report.c.not_before, sqlite_where=_untold, postgresql_where=_untold)
+_held = report.c.state == "held"
+Index(
+    "ix_report_held",
+    report.c.channel,
+    report.c.poller,
+    report.c.seq,
+    sqlite_where=_held,
+    postgresql_where=_held,
+)
 
 # --- how far each source was asked what has happened ---
 

@@ -18,7 +18,7 @@ from testbed.wards import own_config, write_config
 from tests.channels.signers import AMI_SECRET, WCTP_CODE
 from tests.channels.test_asterisk import ABANDON, Pbx, pbx
 from tests.channels.test_snpp import say
-from tests.channels.test_wctp import Desk, listening_desk, submit
+from tests.channels.test_wctp import Desk, listening_desk, poll, submit, taken
 from tests.channels.wire import free_port
 
 RULE = {
@@ -69,8 +69,9 @@ async def hospital(
         "spare": {"type": "snpp", "port": TAKEN_PORT, "peers": "127.0.0.1"},
         "desk": {
             "type": "wctp",
-            "senders": {"desk": f"file:{directory / 'wctp'}"},
+            "senders": dict.fromkeys(("desk", "night"), f"file:{directory / 'wctp'}"),
             "push": {"desk": sender[1]},
+            "poll": ["night"],
         },
         "mail": {
             "type": "smtp",
@@ -206,6 +207,47 @@ async def test_a_choice_that_a_clinician_taps_and_a_text_reach_the_sender_by_pus
     await okafor.react(page.event_id, "✅")
     await okafor.say(page.room_id, "coming", in_reply_to=page.event_id)
     await until("<wctp-Alphanumeric>Coming</wctp-Alphanumeric>")
+
+
+async def test_a_sender_that_polls_gets_every_step_and_answer_over_a_kill(
+    hospital: Hospital, okafor: Clinician
+) -> None:
+    offered = (
+        "<wctp-MCR><wctp-MessageText>Bed 8?</wctp-MessageText><wctp-Choice>Coming</wctp-Choice>"
+        "<wctp-ChoicePair><wctp-SendChoice>Call me</wctp-SendChoice><wctp-ReplyChoice>C</wctp-ReplyChoice>"
+        "</wctp-ChoicePair></wctp-MCR>"
+    )
+    asked = 'messageID="mcr-2" notifyWhenQueued="true" notifyWhenDelivered="true" notifyWhenRead="true"'
+
+    async def say(document: str) -> str:
+        url = f"{hospital.bridge.base_url}/intake/desk"
+        async with aiohttp.ClientSession() as session, session.post(url, data=document.encode()) as answer:
+            return await answer.text()
+
+    async def until(said: str) -> str:
+        async with asyncio.timeout(20):
+            while said not in (given := await say(poll(poller="night"))):
+                await asyncio.sleep(0.1)
+        return given
+
+    assert "wctp-Success" in await say(submit(offered, control=asked, sender="night"))
+    page = await okafor.message("Bed 8?")
+    await until('type="DELIVERED"')
+    assert 'type="READ"' not in await say(poll(poller="night"))
+    await okafor.read(page.event_id)
+    await until('type="READ"')
+    await okafor.react(page.event_id, "1️⃣")
+    await until("<wctp-Alphanumeric>Coming</wctp-Alphanumeric>")
+    await okafor.say(page.room_id, "call me", in_reply_to=page.event_id)
+    given = await until("<wctp-Alphanumeric>C</wctp-Alphanumeric>")
+    assert re.findall('type="(.*?)"', given) == ["QUEUED", "DELIVERED", "READ"]
+    assert given.count('MCRMessageReply="true"') == 2
+    await hospital.bridge.kill()
+    await hospital.bridge.start()
+    assert await say(poll(poller="night")) == given
+    numbers = [int(each) for each in re.findall('sequenceNo="(.*?)"', given)]
+    assert "<wctp-NoMessages/>" in await say(poll(poller="night", received=taken(*numbers)))
+    await okafor.react(page.event_id, "✅")
 
 
 async def test_health_tells_of_a_channel_that_connects(hospital: Hospital) -> None:

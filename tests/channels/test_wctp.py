@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,13 +24,13 @@ from bridge.channels.wctp import WctpSettings, build
 from bridge.channels.xml import read_xml
 from bridge.config.problems import ConfigError
 from bridge.config.values import SecretRef
-from bridge.model.errors import ReportError
+from bridge.model.errors import ReportError, StoreUnavailableError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
 from bridge.model.progress import Progress
-from bridge.model.report import Answered, Report, ReportKind, Standing
+from bridge.model.report import Answered, Fetches, Report, ReportKind, Standing, Waiting
 from tests.channels.signers import PUBLIC_URL, WCTP_CODE, utc_now
 from tests.channels.wire import WCTP, RememberingInbox, Reply, Server, free_port, opened, running
 
@@ -244,7 +244,8 @@ async def test_a_namespace_does_not_matter(server: Server, inbox: RememberingInb
         ("hello", "301"),
         ("<wctp-Operation>", "301"),
         ("<wctp-Operation/>", "300"),
-        ("<wctp-Operation><wctp-PollForMessages/></wctp-Operation>", "300"),
+        ("<wctp-Operation><wctp-SubmitClientMessage/></wctp-Operation>", "300"),
+        ("<wctp-Operation><wctp-PollForMessages/></wctp-Operation>", "401"),
         (submit(sender="stranger"), "401"),
         (submit(code="wrong"), "402"),
         (submit(code=""), "402"),
@@ -314,7 +315,9 @@ async def listening_desk(desk: Desk) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def told(inbox: RememberingInbox, document: str, url: str, kind: ReportKind, **answer: Any) -> bool:
+async def told(
+    inbox: RememberingInbox, document: str, url: str, kind: ReportKind, **answer: Any
+) -> bool | Fetches:
     """Send a page, and tell its sender something of it."""
     channel = opened(f"{WCTP}push: {{desk: '{url}'}}\n", inbox)
     async with running(channel) as server:
@@ -388,6 +391,204 @@ async def test_a_sender_that_is_away_is_told_again(inbox: RememberingInbox) -> N
 def test_an_address_that_nobody_could_be_told_at_is_refused(inbox: RememberingInbox, push: str) -> None:
     with pytest.raises(ConfigError, match="push"):
         opened(f"{WCTP}push: {push}\n", inbox)
+
+
+@dataclass
+class Rows:
+    """What waits to be fetched, in the place of the database."""
+
+    reports: list[Report] = field(default_factory=list)
+    verdicts: dict[int, str | None] = field(default_factory=dict)
+    away: bool = False
+
+    def add(self, event: IntakeEvent, words: str) -> None:
+        at, number = datetime(2026, 11, 24, 4, 5, tzinfo=UTC), len(self.reports) + 1
+        answer = Answered(Phi(words), 0, at)
+        told = Report(f"{number:032x}", ReportKind.ANSWER, event, IntakeId("t1"), at, answer)
+        self.reports.append(told)
+
+    async def waiting(self, channel: ChannelId, poller: str, most: int) -> list[Waiting]:
+        assert (channel, poller) == ("door", "desk")
+        if self.away:
+            raise StoreUnavailableError("the database is away")
+        numbered = [Waiting(number, one) for number, one in enumerate(self.reports, 1)]
+        return [one for one in numbered if one.number not in self.verdicts][:most]
+
+    async def received(
+        self, channel: ChannelId, poller: str, verdicts: Mapping[int, ReportError | None]
+    ) -> None:
+        assert (channel, poller) == ("door", "desk")
+        self.verdicts |= {
+            number: f"{error}, {error.retry}" if error else None for number, error in verdicts.items()
+        }
+
+
+def poll(
+    attributes: str = "",
+    received: str = "",
+    *,
+    poller: str = "desk",
+    code: str = WCTP_CODE,
+    version: str = "1.3",
+) -> str:
+    return (
+        f'<wctp-Operation wctpVersion="{version}"><wctp-PollForMessages pollerID="{poller}" '
+        f'securityCode="{code}" {attributes}>{received}</wctp-PollForMessages></wctp-Operation>'
+    )
+
+
+def taken(*numbers: int) -> str:
+    return "".join(
+        f'<wctp-MessageReceived sequenceNo="{number}"><wctp-Success successCode="200"/></wctp-MessageReceived>'
+        for number in numbers
+    )
+
+
+def numbers_in(reply: Reply) -> list[int]:
+    is_valid(reply.text)
+    return [int(each) for each in re.findall('<wctp-Message sequenceNo="(.*?)">', reply.text)]
+
+
+@pytest.fixture
+def rows() -> Rows:
+    return Rows()
+
+
+@pytest_asyncio.fixture
+async def polled(inbox: RememberingInbox, rows: Rows) -> AsyncIterator[Server]:
+    channel = opened(f"{WCTP}poll: desk\n", inbox, waiting=rows.waiting, received=rows.received)
+    async with running(channel) as server:
+        yield server
+
+
+async def answered(server: Server, inbox: RememberingInbox, rows: Rows, *words: str) -> None:
+    """Somebody answers the page that the desk has sent."""
+    await server.post(submit(control='messageID="7"'))
+    for each in words:
+        rows.add(inbox.events[0], each)
+
+
+@pytest.mark.parametrize("version", ["wctp-dtd-v1r1", "wctp-dtd-v1r2", "wctp-dtd-v1r3"])
+async def test_a_poller_is_given_what_waits_for_it_in_its_own_version(
+    polled: Server, inbox: RememberingInbox, rows: Rows, version: str
+) -> None:
+    await answered(polled, inbox, rows, "Yes & now", "No")
+    reply = await polled.post(poll(version=version))
+    assert numbers_in(reply) == [1, 2]
+    assert "<wctp-Alphanumeric>Yes &amp; now</wctp-Alphanumeric>" in reply.text
+    assert reply.text.count('responseToMessageID="7"') == 2
+
+
+async def test_a_poller_is_given_the_same_until_it_says_that_it_has_it(
+    polled: Server, inbox: RememberingInbox, rows: Rows
+) -> None:
+    await answered(polled, inbox, rows, "One", "Two", "Three")
+    first = await polled.post(poll())
+    assert (await polled.post(poll())).text == first.text
+    assert numbers_in(await polled.post(poll(received=taken(1, 2)))) == [3]
+    reply = await polled.post(poll(received=taken(3)))
+    assert "<wctp-NoMessages/>" in reply.text
+    is_valid(reply.text)
+
+
+async def test_a_poller_gets_no_more_at_once_than_it_takes(
+    polled: Server, inbox: RememberingInbox, rows: Rows
+) -> None:
+    await answered(polled, inbox, rows, *map(str, range(150)))
+    some = await polled.post(poll('maxMessagesInBatch="2"'))
+    assert numbers_in(some) == [1, 2]
+    assert 'minNextPollInterval="0"' in some.text
+    for asked in ("", 'maxMessagesInBatch=""', 'maxMessagesInBatch="0"', 'maxMessagesInBatch="9999999"'):
+        assert len(numbers_in(await polled.post(poll(asked)))) == 100
+    rest = await polled.post(poll(received=taken(*range(1, 149))))
+    assert numbers_in(rest) == [149, 150]
+    assert 'minNextPollInterval="5"' in rest.text
+
+
+async def test_long_answers_come_in_several_batches_and_the_longest_alone(
+    polled: Server, inbox: RememberingInbox, rows: Rows
+) -> None:
+    await answered(polled, inbox, rows, "a" * 300_000, "b" * 200_000, "c" * 200_000)
+    assert numbers_in(await polled.post(poll())) == [1]
+    assert numbers_in(await polled.post(poll(received=taken(1)))) == [2]
+
+
+@pytest.mark.parametrize("around", ["{}", "<wctp-Confirmation>{}</wctp-Confirmation>"])
+async def test_a_poller_may_say_why_it_did_not_take_a_message(
+    polled: Server, inbox: RememberingInbox, rows: Rows, around: str
+) -> None:
+    await answered(polled, inbox, rows, "One", "Two")
+    refused = "".join(
+        f'<wctp-MessageReceived sequenceNo="{number}">'
+        f'{around.format(f"""<wctp-Failure errorCode="{code}"/>""")}</wctp-MessageReceived>'
+        for number, code in ((1, "604"), (2, "300"))
+    )
+    await polled.post(poll(received=refused))
+    assert rows.verdicts == {
+        1: "it answers with the failure 604, True",
+        2: "it answers with the failure 300, False",
+    }
+
+
+@pytest.mark.parametrize("number", ["", "x", "-1", "1.5", "9" * 19, "\u0661"])
+async def test_a_verdict_on_no_message_settles_nothing(polled: Server, rows: Rows, number: str) -> None:
+    verdict = taken(1).replace('"1"', f'"{number}"')
+    assert "NoMessages" in (await polled.post(poll(received=verdict))).text
+    assert rows.verdicts == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "refused"),
+    [
+        (poll(poller="stranger"), "401"),
+        (poll(code="wrong"), "402"),
+        (poll(code=""), "402"),
+        (poll(poller="silver-lapwing", code="f09cf4c0a547b183"), "400"),
+    ],
+)
+async def test_who_is_no_poller_is_given_nothing_and_settles_nothing(
+    polled: Server, inbox: RememberingInbox, rows: Rows, asked: str, refused: str
+) -> None:
+    await answered(polled, inbox, rows, "Kanarienvogel")
+    reply = await polled.post(asked.replace("></wctp-Poll", f">{taken(1)}</wctp-Poll"))
+    assert code(reply) == refused
+    is_valid(reply.text)
+    assert "<wctp-PollResponse><wctp-Failure" in reply.text
+    assert "Kanarienvogel" not in reply.text
+    assert rows.verdicts == {}
+
+
+async def test_a_poll_while_the_database_is_away_is_a_temporary_failure(polled: Server, rows: Rows) -> None:
+    rows.away = True
+    assert code(await polled.post(poll())) == "600"
+
+
+async def test_words_that_no_xml_may_hold_keep_nothing_else_back(
+    polled: Server, inbox: RememberingInbox, rows: Rows
+) -> None:
+    await answered(polled, inbox, rows, "a\x0bb\ud800c\ufffe\x00 ok 🚑")
+    reply = await polled.post(poll())
+    assert "<wctp-Alphanumeric>a�b�c�� ok 🚑</wctp-Alphanumeric>" in reply.text
+    assert numbers_in(reply) == [1]
+
+
+async def test_a_report_waits_for_its_poller_instead_of_being_sent(inbox: RememberingInbox) -> None:
+    channel = opened(f"{WCTP}poll: [desk]\npush: {{silver-lapwing: 'http://127.0.0.1:1/'}}\n", inbox)
+    async with running(channel) as server:
+        await server.post(submit(control='messageID="7" notifyWhenRead="true"'))
+    at = datetime(2026, 11, 24, 4, 5, tzinfo=UTC)
+    assert channel.report is not None
+    said = [
+        await channel.report(Report("5", kind, inbox.events[0], IntakeId("t1"), at))
+        for kind in (ReportKind.DELIVERED, ReportKind.READ)
+    ]
+    assert said == [False, Fetches("desk")]
+
+
+@pytest.mark.parametrize("poll", ["stranger", "[desk]\npush: {desk: 'http://desk.example/'}"])
+def test_a_poller_who_is_unknown_or_is_told_by_push_is_refused(inbox: RememberingInbox, poll: str) -> None:
+    with pytest.raises(ConfigError, match="poll"):
+        opened(f"{WCTP}poll: {poll}\n", inbox)
 
 
 QUOTE = '"'

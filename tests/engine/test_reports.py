@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from bridge.engine.dispatch import Dispatch
-from bridge.engine.reports import PATIENCE, Reports
+from bridge.engine.reports import FETCHED_WITHIN, PATIENCE, Reports, received, waiting
 from bridge.engine.rulebook import LiveRulebook, Rulebook
 from bridge.engine.situation import Situation
 from bridge.model.errors import ReportError
@@ -20,13 +20,13 @@ from bridge.model.ids import ChannelId, IntakeId, UserId
 from bridge.model.page import Page
 from bridge.model.phi import Phi
 from bridge.model.progress import Progress
-from bridge.model.report import Answered, Report
+from bridge.model.report import Answered, Fetches, Report, Waiting
 from bridge.store import pages, reports
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.store.retention import destroy_intakes
-from bridge.store.tables import intake, report
+from bridge.store.tables import intake, ledger, report
 from bridge.vault import Vault
 from tests.policy.hospital import hospital
 
@@ -43,8 +43,11 @@ class Exchange:
     heard: list[Report] = field(default_factory=list)
     fails: list[ReportError] = field(default_factory=list)
     troubles: list[str | None] = field(default_factory=list)
+    poller: str = ""
 
-    async def hear(self, told: Report) -> bool:
+    async def hear(self, told: Report) -> bool | Fetches:
+        if self.poller:
+            return Fetches(self.poller)
         self.heard.append(told)
         if self.fails:
             raise self.fails.pop(0)
@@ -86,6 +89,15 @@ class Exchange:
         async with self.database.write() as connection:
             _, key = await self.inbox.event_of(connection, about)
             await reports.note_answer(connection, about, DESK, Answered(Phi(words), None, self.now), key)
+
+    async def fetch(self, most: int = 9, *, poller: str = "night") -> list[Waiting]:
+        return await waiting(DESK, poller, most, database=self.database, keys=self.keys, now=lambda: self.now)
+
+    async def take(
+        self, given: list[Waiting], error: ReportError | None = None, *, poller: str = "night"
+    ) -> None:
+        verdicts = {one.number: error for one in given}
+        await received(DESK, poller, verdicts, database=self.database, now=lambda: self.now)
 
     async def step(self) -> None:
         """What a bridge does that has just been started."""
@@ -206,3 +218,90 @@ async def test_an_answer_goes_with_the_event_that_it_answers(exchange: Exchange)
     assert (kept.sealed, kept.state) == (None, "failed")
     await exchange.step()
     assert exchange.heard == []
+
+
+def told_by(given: list[Waiting]) -> list[str]:
+    return [one.report.kind.value for one in given]
+
+
+@pytest.fixture
+async def polled(exchange: Exchange) -> Exchange:
+    """An exchange whose source polls. A page has been delivered, and answered."""
+    exchange.poller = "night"
+    about = await exchange.page()
+    await exchange.deliver()
+    await exchange.answer(about, "On my way")
+    await exchange.step()
+    return exchange
+
+
+async def test_what_a_poller_was_given_is_given_again_until_it_says_that_it_has_it(polled: Exchange) -> None:
+    first = await polled.fetch()
+    assert sorted(told_by(first)) == ["answer", "delivered", "queued"]
+    await polled.step()
+    assert await polled.fetch() == first
+    await polled.take(first[:2])
+    assert await polled.fetch() == first[2:]
+    for _ in range(2):
+        await polled.take(first)
+    assert await polled.fetch() == []
+    async with polled.database.read() as connection:
+        told = await connection.execute(select(ledger.c.outcome).where(ledger.c.action == "reported"))
+        assert list(told.scalars()) == ["told"] * 3
+
+
+async def test_a_poller_is_given_as_much_as_it_takes_and_nothing_of_others(polled: Exchange) -> None:
+    assert len(await polled.fetch(2)) == 2
+    assert await polled.fetch(poller="day") == []
+    given = await polled.fetch()
+    await polled.take(given, poller="day")
+    assert await polled.fetch() == given
+
+
+async def test_what_a_poller_can_not_take_yet_comes_again_before_what_came_later(polled: Exchange) -> None:
+    given = await polled.fetch()
+    await polled.take(given[:1], ReportError("it answers with the failure 604", retry=True))
+    assert await polled.fetch() == []
+    polled.now += timedelta(seconds=3)
+    assert await polled.fetch() == given
+
+
+async def test_what_a_poller_refuses_for_good_is_given_no_more(polled: Exchange) -> None:
+    given = await polled.fetch()
+    await polled.take(given[:1], ReportError("it answers with the failure 300", retry=False))
+    assert await polled.fetch() == given[1:]
+
+
+async def test_operations_hear_that_nobody_fetches_and_that_somebody_does_again(polled: Exchange) -> None:
+    loop = Reports(
+        polled.database, polled.keys, {DESK: polled.hear}, now=lambda: polled.now, tell=polled.tell
+    )
+    await loop.step()
+    assert polled.troubles == []
+    polled.now += FETCHED_WITHIN + timedelta(seconds=1)
+    for _ in range(2):
+        await loop.step()
+    [trouble] = polled.troubles
+    assert trouble is not None
+    assert trouble.startswith("night has not taken what became of a page for 15 minutes")
+    await polled.take(await polled.fetch())
+    await loop.step()
+    assert polled.troubles == [trouble, None]
+
+
+async def test_what_nobody_fetches_for_three_days_is_given_up(polled: Exchange) -> None:
+    polled.now += PATIENCE + timedelta(seconds=1)
+    await polled.step()
+    assert await polled.fetch() == []
+    async with polled.database.read() as connection:
+        rows = (await connection.execute(select(report.c.state, report.c.error))).all()
+    assert set(rows) == {("failed", "nobody fetched it")}
+
+
+async def test_what_was_not_fetched_when_its_content_is_destroyed_goes_with_it(polled: Exchange) -> None:
+    async with polled.database.write() as connection:
+        rows = (await connection.execute(select(intake.c.id, intake.c.data_key))).all()
+        await destroy_intakes(connection, polled.keys, rows, {}, polled.now)
+    assert await polled.fetch() == []
+    async with polled.database.read() as connection:
+        assert set((await connection.execute(select(report.c.state))).scalars()) == {"failed"}

@@ -516,12 +516,20 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("not_before", sa.BigInteger(), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("poller", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["intake"], ["intake.id"], name=op.f("fk_report_intake")),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_report")),
         sa.UniqueConstraint("id", name=op.f("uq_report_id")),
         sa.UniqueConstraint("intake", "kind", "nth", name=op.f("uq_report_intake")),
     )
     with op.batch_alter_table("report", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_report_held",
+            ["channel", "poller", "seq"],
+            unique=False,
+            sqlite_where=sa.text("state = 'held'"),
+            postgresql_where=sa.text("state = 'held'"),
+        )
         batch_op.create_index(
             "ix_report_todo",
             ["not_before"],
@@ -627,6 +635,11 @@ def downgrade() -> None:
             "ix_report_todo",
             sqlite_where=sa.text("state = 'todo'"),
             postgresql_where=sa.text("state = 'todo'"),
+        )
+        batch_op.drop_index(
+            "ix_report_held",
+            sqlite_where=sa.text("state = 'held'"),
+            postgresql_where=sa.text("state = 'held'"),
         )
 
     op.drop_table("report")
