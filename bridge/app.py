@@ -13,6 +13,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from bridge.channels import open_channel, unanswerable
+from bridge.channels.accepting import Accepting, raise_open_files
 from bridge.channels.channel import Surroundings
 from bridge.channels.http import build_application, serve
 from bridge.channels.meters import Meters
@@ -41,12 +42,15 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
     """Run the bridge until it is cancelled or sent SIGTERM. Raises OSError if `listen` can't be listened on."""
     if problems := list(unanswerable(config)):
         raise ConfigError(problems)
+    raise_open_files()
     async with open_house(config) as house, AsyncExitStack() as doors:
         bells = Bells()
         registry = CollectorRegistry()
         pulse = Pulse(now, registry)
         captures = Captures(house.database, house.keys, now, bells.deliver.ring)
-        gate = Gate(house, pulse, now, bells.deliver.ring, captures)
+        accepting = Accepting(registry)
+        accepting.watch(asyncio.get_running_loop())
+        gate = Gate(house, pulse, now, bells.deliver.ring, captures, accepting)
         refusals = Refusals(house.database, now=now)
         meters = Meters.of(registry, refusals.count)
         inbox = IntakeStore(house.database, house.keys, now, bells.dispatch.ring)
@@ -74,6 +78,7 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
             health=partial(health_of, house, pulse, gate),
             meters=meters,
             tap=captures.note,
+            proxies=nightbell.listen.proxies,
             per_minute=nightbell.listen.per_minute,
         )
         port = await doors.enter_async_context(

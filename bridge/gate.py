@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 from prometheus_client import CollectorRegistry
 
+from bridge.channels.accepting import Accepting
 from bridge.channels.http import Health, build_metrics_application, serve
 from bridge.engine import operations
 from bridge.engine.capture import Captures
@@ -22,6 +23,9 @@ from bridge.model.ids import ChannelId
 from bridge.store import attachments, outbox
 
 METRICS = ChannelId("(metrics)")  # the name of the metrics' door; no channel can have it
+DOORS = ChannelId("(doors)")  # of all of them
+METRICS_CONNECTIONS = 16
+LOOK_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +39,7 @@ class Gate:
     now: Clock
     wake: Callable[[], None]
     captures: Captures
+    accepting: Accepting
     troubles: dict[ChannelId, str] = field(default_factory=dict)
     closed: set[ChannelId] = field(default_factory=set)
 
@@ -63,9 +68,18 @@ class Gate:
         else:
             self.troubles[channel] = trouble
 
+    async def look(self) -> float:
+        """See whether connections can be taken at all. Returns when to look again."""
+        if self.accepting.failed_lately():
+            await self.shut(DOORS, "connections have to wait: there is no open file left (see LimitNOFILE)")
+        elif DOORS in self.troubles:
+            await self.tell(DOORS, None)
+        return LOOK_SECONDS
+
 
 async def show_metrics(registry: CollectorRegistry, host: str, port: int, gate: Gate) -> None:
-    async with serve(build_metrics_application(registry), host, port):
+    metrics = build_metrics_application(registry)
+    async with serve(metrics, host, port, max_connections=METRICS_CONNECTIONS):
         await gate.tell(METRICS, None)
         await asyncio.Event().wait()
 

@@ -255,6 +255,7 @@ def _take_events(
     if place.port is not None:
         show = partial(show_metrics, registry, place.host, place.port, gate)
         group.create_task(keep_open(show, partial(gate.tell, METRICS)))
+    group.create_task(run_loop("doors", Wake(), gate.look, pulse.beat))
     group.create_task(run_loop("captures", Wake(), gate.captures.step, pulse.beat))
     meters = reconcile.Meters.of(registry)
     for channel in channels:

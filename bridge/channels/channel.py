@@ -32,8 +32,8 @@ class Request:
     """One HTTP request, read to its end within the bounds of `bridge.channels.http`.
 
     `target` is path and query exactly as they came, because some sources sign them; header names are compared
-    without their case; `peer` is the address at the other end of the connection, which may be a proxy's. None of
-    it is shown: any part can hold a caller's number.
+    without their case; `peer` is the address that it came from, which is a proxy's where `listen.proxies` does not
+    name that. None of it is shown: any part can hold a caller's number.
     """
 
     target: str = field(repr=False)

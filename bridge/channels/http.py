@@ -1,8 +1,8 @@
 """The one HTTP server: every HTTP channel, `/health`, and `/metrics` on a door of its own.
 
 What all channels share is bounded here, once: the size of a body, the time to send it, idle and open
-connections. Every error is JSON, `{"error": ..., "message": ...}`, and no part of a request is logged or
-repeated in one.
+connections, and how often a source may come. Every error is JSON, `{"error": ..., "message": ...}`, and no part of
+a request is logged or repeated in one.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import asyncio
 import math
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -23,8 +25,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 from prometheus_client.registry import Collector
 
 from bridge.channels.channel import Answer, Channel, Handler, Request, Tap, refusal
+from bridge.channels.crowd import Crowd, source_of
 from bridge.channels.meters import Meters
 from bridge.channels.rate import Rate
+from bridge.channels.settings import is_peer
 from bridge.model import in_hand
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.ids import ChannelId
@@ -37,11 +41,13 @@ IDLE_SECONDS = 180.0  # longer than proxies keep a connection, or they send an e
 LINGER_SECONDS = 1.0  # for a sender to read a refusal before the rest of its body meets a closed connection
 DRAIN_SECONDS = 10.0  # for requests that are being answered at shutdown
 MAX_CONNECTIONS = 512
-PER_MINUTE = 12_000  # requests to a channel from one address; a proxy's is that of all its sources
+MAX_OF_ONE = 128  # connections from one address that is no proxy
+PER_MINUTE = 12_000  # requests to a channel from one address
 RETRY_AFTER = "5"  # seconds; a database is back, or a crowd gone, about then
 
 log = structlog.get_logger(__name__)
 
+Networks = Sequence[IPv4Network | IPv6Network]
 _HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -54,6 +60,7 @@ class Health:
 
 
 _METERS = web.AppKey("meters", Meters)
+_PROXIES = web.AppKey[Networks]("proxies")
 
 
 def build_application(
@@ -62,16 +69,19 @@ def build_application(
     health: Callable[[], Awaitable[Health]],
     meters: Meters,
     tap: Tap = lambda _, __, ___: None,
+    proxies: Networks = (),
     per_minute: int = PER_MINUTE,
     max_body: int = MAX_BODY,
     body_seconds: float = BODY_SECONDS,
 ) -> web.Application:
     """What the world may see: the channels and the bridge's health.
 
-    `per_minute` bounds the requests to one channel from one address.
+    `per_minute` bounds the requests to one channel from one address. Of a request of `proxies` that address is the one
+    that they name in X-Forwarded-For.
     """
     app = web.Application(client_max_size=max_body)
     app[_METERS] = meters
+    app[_PROXIES] = proxies
 
     async def live(_: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
@@ -134,6 +144,7 @@ async def serve(
     port: int,
     *,
     max_connections: int = MAX_CONNECTIONS,
+    max_of_one: int = MAX_OF_ONE,
     silent_seconds: float = SILENT_SECONDS,
     idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = DRAIN_SECONDS,
@@ -150,22 +161,24 @@ async def serve(
     if server is None:
         raise RuntimeError("the runner has been set up and has no server")
 
+    door = _Door(
+        Crowd(max_connections, max_of_one),
+        app.get(_PROXIES, ()),
+        app[_METERS].turned_away.inc if _METERS in app else lambda: None,
+        silent_seconds,
+    )
+
     def connection() -> asyncio.Protocol:
-        if len(server.connections) >= max_connections:
-            if _METERS in app:
-                app[_METERS].turned_away.inc()
-            return _TurnedAway()
-        made = _Connection(
+        return _Connection(
+            door,
             server,
             loop=loop,
-            access_log=None,  # type: ignore[arg-type] # off
+            access_log=None,  # off
             keepalive_timeout=idle_seconds,
             lingering_time=LINGER_SECONDS,
             # Signatures are over what was sent, and a bomb stays small.
             auto_decompress=False,
         )
-        loop.call_later(silent_seconds, made.close_if_silent)
-        return made
 
     try:
         listener = await loop.create_server(connection, host, port)
@@ -186,10 +199,13 @@ def _observed(  # noqa: PLR0917 - what the server has, in its order
 
     async def respond_in_hand(request: web.Request) -> web.Response:
         began = time.monotonic()
-        if wait := rate.wait(request.remote or ""):
+        peer = came_from(
+            request.remote or "", request.headers.getall("X-Forwarded-For", ()), request.app[_PROXIES]
+        )
+        if wait := rate.wait(source_of(peer)):
             given = refusal(429, "too_many_requests", "Send it again after the time in Retry-After.")
         else:
-            given = await _answer(channel, handle, request, tap, body_seconds)
+            given = await _answer(channel, handle, request, peer, tap, body_seconds)
             if given.status >= HTTPStatus.BAD_REQUEST and in_hand.reveals(given.body):
                 log.error("answer_withheld", channel=channel, status=given.status)
                 given = replace(given, body=_WITHHELD, content_type="text/plain")
@@ -212,15 +228,40 @@ def _observed(  # noqa: PLR0917 - what the server has, in its order
     return respond
 
 
-async def _answer(
-    channel: ChannelId, handle: Handler, request: web.Request, tap: Tap, body_seconds: float
+def came_from(peer: str, forwarded: Iterable[str], proxies: Networks) -> str:
+    """The address that a request came from: of those that X-Forwarded-For names the last that is no proxy's.
+
+    Whoever is not among the proxies may write there what they like, and is not believed.
+    """
+    for written in reversed(",".join(forwarded).split(",")):
+        if not is_peer(peer, proxies) or (address := _address(written)) is None:
+            break
+        peer = address
+    return peer
+
+
+def _address(written: str) -> str | None:
+    """An address as proxies write it: `10.1.2.3`, `2001:db8::1`, either of them with a port."""
+    text = written.strip()
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        pass
+    try:
+        return str(ip_address(urlsplit(f"//{text}").hostname or ""))
+    except ValueError:
+        return None
+
+
+async def _answer(  # noqa: PLR0917 - what the server has, in its order
+    channel: ChannelId, handle: Handler, request: web.Request, peer: str, tap: Tap, body_seconds: float
 ) -> Answer:
     body = await _read(request, body_seconds)
     if isinstance(body, Answer):
         return body
     tap(channel, "<", _as_sent(request, body))
     try:
-        return await handle(Request(request.raw_path, request.headers, body, request.remote or ""))
+        return await handle(Request(request.raw_path, request.headers, body, peer))
     except StoreUnavailableError:
         return refusal(503, "store_unavailable", "The event could not be kept; send it again.")
     except Exception as error:  # noqa: BLE001 - a source gets an answer whatever happens
@@ -271,6 +312,7 @@ _WITHHELD = "The bridge's answer repeated what was sent, and is withheld."
 _MALFORMED = refusal(400, "malformed_http", "This is not a well-formed HTTP request.")
 _FAILED = refusal(500, "internal_error", "The bridge failed at this request; its log says where.")
 _FULL = refusal(503, "too_many_connections", "The bridge is crowded; try again.")
+_SILENT = refusal(408, "request_too_slow", "Send the whole head of a request sooner.")
 # What a request may be told before it finds a channel.
 _UNROUTED = {
     404: refusal(404, "not_found", "No channel listens here: check the path against the configuration."),
@@ -279,14 +321,65 @@ _UNROUTED = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """What all connections share."""
+
+    crowd: Crowd
+    proxies: Networks
+    turned_away: Callable[[], None]
+    silent_seconds: float
+
+
 class _Connection(web.RequestHandler):
     """A connection that answers in JSON what no channel sees; aiohttp alone would quote the request."""
 
-    __slots__ = ()
+    __slots__ = ("_began", "_door", "_silence", "source")
 
-    def close_if_silent(self) -> None:
+    def __init__(self, door: _Door, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._door = door
+        self._began = self._loop.time()
+        self._silence: asyncio.TimerHandle | None = None
+        self.source: str | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peer = str((transport.get_extra_info("peername") or ("",))[0])
+        self.source = None if is_peer(peer, self._door.proxies) else source_of(peer)
+        if not self._door.crowd.admit(self):
+            self._door.turned_away()
+            turned_away = _TurnedAway()
+            transport.set_protocol(turned_away)
+            turned_away.connection_made(transport)
+            return
+        self._silence = self._loop.call_later(self._door.silent_seconds, self._close_if_silent)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._door.crowd.leave(self)
+        if self._silence is not None:
+            self._silence.cancel()
+        super().connection_lost(exc)
+
+    @property
+    def since(self) -> float | None:
+        """From when it keeps the door waiting, be it for a request or for the rest of one."""
+        now = self._current_request
+        return self._began if now is None or not now.content.is_eof() else None
+
+    def make_room(self) -> None:
+        self._door.turned_away()
+        self._end_with(_FULL)
+
+    def _close_if_silent(self) -> None:
         if self._request_count == 0:
-            self.force_close()
+            self._end_with(_SILENT)
+
+    def _end_with(self, answer: Answer) -> None:
+        # One that was answered before has asked nothing since, as far as can be seen.
+        if self.transport is not None and (self._request_count == 0 or self._current_request is not None):
+            self.transport.write(_last_words(answer))
+        self.force_close()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -296,7 +389,9 @@ class _Connection(web.RequestHandler):
             resp = _response(_UNROUTED.get(resp.status, _MALFORMED))
             if allowed:
                 resp.headers["Allow"] = allowed
-        return await super().finish_response(request, resp, start_time)
+        finished = await super().finish_response(request, resp, start_time)
+        self._began = self._loop.time()
+        return finished
 
     def handle_error(
         self,
@@ -323,14 +418,17 @@ class _TurnedAway(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.WriteTransport):
-            transport.write(
-                (
-                    "HTTP/1.1 503 Service Unavailable\r\n"
-                    f"Content-Type: {_FULL.content_type}\r\n"
-                    f"Content-Length: {len(_FULL.body)}\r\n"
-                    f"Retry-After: {RETRY_AFTER}\r\n"
-                    "Connection: close\r\n\r\n"
-                    f"{_FULL.body}"
-                ).encode()
-            )
+            transport.write(_last_words(_FULL))
         transport.close()
+
+
+def _last_words(answer: Answer) -> bytes:
+    """An answer to what never became a request."""
+    return (
+        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
+        f"Content-Type: {answer.content_type}\r\n"
+        f"Content-Length: {len(answer.body)}\r\n"
+        f"Retry-After: {RETRY_AFTER}\r\n"
+        "Connection: close\r\n\r\n"
+        f"{answer.body}"
+    ).encode()

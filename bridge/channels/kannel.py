@@ -43,7 +43,7 @@ class KannelSettings(Section):
     )
     peers: Peers = Field(
         default=(),
-        description="The networks that smsbox's requests come from. Leave it out behind a proxy, which can check it.",
+        description="The networks that smsbox's requests come from; behind a reverse proxy this needs listen.proxies.",
     )
     region: Region | None = Field(
         default=None, description="The country (US, GB, ...) of numbers that come without a country code."

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, IPvAnyNetwork
 
 from bridge.config.roster import MatrixUser
 from bridge.config.values import (
@@ -54,6 +54,7 @@ class Listen(Section):
     host: Setting = "127.0.0.1"
     port: NumberSetting = 8470
     public_url: Setting
+    proxies: Annotated[tuple[IPvAnyNetwork, ...], one_or_more] = ()
     per_minute: NumberSetting = Field(12_000, ge=1)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from ipaddress import ip_network
 from typing import Any
 
 import aiohttp
@@ -15,7 +17,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
 from bridge.channels.channel import Answer, Channel, Handler, Request, Route
-from bridge.channels.http import MAX_BODY, Health, build_metrics_application, serve
+from bridge.channels.http import (
+    MAX_BODY,
+    MAX_CONNECTIONS,
+    Health,
+    build_metrics_application,
+    came_from,
+    serve,
+)
 from bridge.model import in_hand
 from bridge.model.ids import ChannelId
 from tests.channels.wire import Reply, running
@@ -99,9 +108,24 @@ async def test_a_body_that_comes_too_slowly_is_refused() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /intake/d", b"POST /intake/door HTTP/1.1\r\nHost: x\r\n"])
-async def test_a_connection_that_never_sends_a_whole_request_is_closed(sent: bytes) -> None:
+async def test_a_connection_that_never_sends_a_whole_request_is_told_so_and_closed(sent: bytes) -> None:
     async with running(door(), silent_seconds=0.05) as server:
-        assert await exchange(server.port, sent) == b""
+        reply = parsed(await exchange(server.port, sent))
+        assert (reply.status, reply.json["error"]) == (408, "request_too_slow")
+
+
+async def test_a_head_that_comes_byte_by_byte_is_not_waited_for() -> None:
+    async with running(door(), silent_seconds=0.1) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST /intake/door HTTP/1.1\r\nX: ")
+        answer = asyncio.create_task(reader.readline())
+        while not answer.done():
+            writer.write(b"x")
+            await asyncio.sleep(0.005)
+        assert b"408" in await answer
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @pytest.mark.parametrize("next_sent", [b"", b"POST /intake/d"])
@@ -157,15 +181,71 @@ async def test_a_database_that_refuses_connections_is_no_sender_that_has_gone() 
         assert (await server.post(b"")).status == 500
 
 
-async def test_a_connection_over_the_bound_is_told_so_and_closed() -> None:
-    async with running(door(), max_connections=1) as server:
-        _, first = await asyncio.open_connection("127.0.0.1", server.port)
-        await asyncio.sleep(0.01)
+async def test_a_connection_over_the_bound_is_told_so_while_all_others_are_being_answered() -> None:
+    arrived, released = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Request) -> Answer:
+        arrived.set()
+        await released.wait()
+        return Answer("done", 200, "{}")
+
+    async with running(door(slow), max_connections=1) as server:
+        asking = asyncio.create_task(server.post(b""))
+        await arrived.wait()
         reply = parsed(await exchange(server.port, b""))
         assert (reply.status, reply.json["error"]) == (503, "too_many_connections")
         assert reply.headers["Retry-After"] == "5"
         assert server.registry.get_sample_value("nightbell_turned_away_total") == 1
-        first.close()
+        released.set()
+        assert (await asking).status == 200
+
+
+HEAD = b"POST /intake/door HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /intake/d", HEAD + b"slow"], ids=["silent", "head", "body"])
+async def test_who_keeps_a_full_door_waiting_is_told_so_and_makes_room(sent: bytes) -> None:
+    async with running(door(), max_connections=1) as server:
+        async with half_open(server.port, "127.0.0.1", sent) as reader:
+            assert (await server.post(b"abc")).text == "3"
+            reply = parsed(await asyncio.wait_for(reader.read(), 5))
+        assert (reply.status, reply.json["error"]) == (503, "too_many_connections")
+        assert server.registry.get_sample_value("nightbell_turned_away_total") == 1
+
+
+async def test_one_source_takes_no_more_than_its_share() -> None:
+    async with running(door(), max_of_one=2) as server, AsyncExitStack() as others:
+        for host in ("127.0.0.2", "127.0.0.2", "127.0.0.2", "127.0.0.3"):
+            await others.enter_async_context(half_open(server.port, host))
+        assert (await server.post(b"abc")).text == "3"
+        assert server.registry.get_sample_value("nightbell_turned_away_total") == 1
+
+
+@asynccontextmanager
+async def half_open(
+    port: int, host: str, sent: bytes = b"POST /intake/door HTTP/1.1\r\nHost: x\r\n"
+) -> AsyncIterator[asyncio.StreamReader]:
+    """A connection from an address of the loopback that sends half a request, and no more."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(host, 0))
+    writer.write(sent)
+    try:
+        yield reader
+    finally:
+        writer.close()
+
+
+async def test_through_thousands_of_half_open_connections_every_request_comes_in() -> None:
+    """From a thousand addresses, four times as many as the door holds, while new ones keep coming."""
+    async with running(door()) as server, AsyncExitStack() as flood:
+        for number in range(2 * MAX_CONNECTIONS + MAX_CONNECTIONS // 2):
+            host = f"127.1.{number % 250}.{1 + number % 4}"
+            await flood.enter_async_context(half_open(server.port, host))
+            if number % 128 == 0:
+                async with aiohttp.ClientSession() as session:
+                    url = f"http://127.0.0.1:{server.port}/intake/door"
+                    async with session.post(url, data=b"abc") as response:
+                        assert (response.status, await response.text()) == (200, "3")
+        assert (server.registry.get_sample_value("nightbell_turned_away_total") or 0) > MAX_CONNECTIONS
 
 
 async def test_a_connection_that_was_closed_makes_room_for_another() -> None:
@@ -228,9 +308,12 @@ async def test_no_bytes_bring_the_server_down(sent: bytes, end: bytes) -> None:
     async with running(
         door(), app={"body_seconds": 0.01}, silent_seconds=0.01, idle_seconds=0.01, drain_seconds=0.01
     ) as server:
-        raw = await exchange(server.port, sent + end)
-        assert raw == b"" or parsed(raw).status < 500
-        assert (await server.post(b"abc")).text == "3"
+        with suppress(ConnectionResetError):  # it was closed before all of it had come
+            raw = await exchange(server.port, sent + end)
+            assert raw == b"" or parsed(raw).status < 500
+        while (reply := await server.post(b"abc")).status == 408:
+            pass  # a machine in a hurry was too slow to send it
+        assert reply.text == "3"
 
 
 async def test_an_unknown_expectation_is_refused_in_json() -> None:
@@ -333,6 +416,53 @@ async def test_who_comes_too_often_is_told_when_to_come_again() -> None:
     assert replies[-1].json["error"] == "too_many_requests"
     assert replies[-1].headers["Retry-After"] == "30"
     assert 'nightbell_intake_requests_total{channel="door",outcome="too_many_requests"} 1.0' in metrics
+
+
+PROXIES = [ip_network("10.0.0.0/8"), ip_network("2001:db8:7::/48")]
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "found"),
+    [
+        ("192.0.2.1", ["203.0.113.9"], "192.0.2.1"),  # who is no proxy is not believed
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["198.51.100.1, 203.0.113.9"], "203.0.113.9"),  # what stands before it, the sender wrote
+        ("10.0.0.1", ["198.51.100.1", "203.0.113.9, 10.0.0.2"], "203.0.113.9"),
+        ("10.0.0.1", ["10.0.0.3"], "10.0.0.3"),
+        ("10.0.0.1", ["203.0.113.9:4711"], "203.0.113.9"),
+        ("10.0.0.1", ["[2001:db8::1]:4711"], "2001:db8::1"),
+        ("2001:db8:7::1", ["2001:db8::1"], "2001:db8::1"),
+        ("::ffff:10.0.0.1", ["203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["203.0.113.9, unknown"], "10.0.0.1"),
+        ("10.0.0.1", ["203.0.113.9,"], "10.0.0.1"),
+        ("", ["203.0.113.9"], ""),
+    ],
+)
+def test_only_a_proxy_is_believed_whom_it_speaks_for(peer: str, forwarded: list[str], found: str) -> None:
+    assert came_from(peer, forwarded, PROXIES) == found
+
+
+@given(st.text(), st.lists(st.text()))
+def test_whatever_is_written_there_some_address_is_found(peer: str, forwarded: list[str]) -> None:
+    assert isinstance(came_from(peer, forwarded, PROXIES), str)
+
+
+async def test_behind_a_proxy_each_source_has_a_rate_of_its_own() -> None:
+    async def ask(source: str) -> int:
+        return (await server.post(b"x", {"X-Forwarded-For": source})).status
+
+    async with running(door(), app={"per_minute": 1, "proxies": [ip_network("127.0.0.1")]}) as server:
+        assert [await ask("192.0.2.1"), await ask("192.0.2.1"), await ask("192.0.2.2")] == [200, 429, 200]
+    async with running(door(), app={"per_minute": 1}) as server:
+        assert [await ask("192.0.2.1"), await ask("192.0.2.2")] == [200, 429]
+
+
+async def test_a_proxy_may_have_as_many_connections_as_there_are() -> None:
+    async with running(door(), app={"proxies": [ip_network("127.0.0.1")]}, max_of_one=1) as server:
+        async with half_open(server.port, "127.0.0.1"), half_open(server.port, "127.0.0.1"):
+            assert (await server.post(b"abc")).text == "3"
+        assert server.registry.get_sample_value("nightbell_turned_away_total") == 0
 
 
 async def test_health_says_that_the_bridge_can_take_events() -> None:
