@@ -1,6 +1,7 @@
 """Texts from Plivo: the form that it posts to an application's message URL, signed in its third way.
 
 https://www.plivo.com/docs/messaging/api/message/handling-incoming (its fields),
+https://support.plivo.com/hc/en-us/articles/360041856452 (those of an MMS, counted otherwise),
 https://www.plivo.com/docs/messaging/concepts/signature-validation (its signature).
 How to set it up: docs/channels/plivo.md.
 """
@@ -180,5 +181,11 @@ def _intake_event(channel: ChannelId, form: dict[str, str]) -> IntakeEvent | Non
         caller=normal_number(with_plus(sender), None),
         called=normal_number(with_plus(form.get("To")), None),
         attributes={} if media == "0" else {"media_count": Phi(media)},
-        attachments=tuple(Attachment(place=Phi(url)) for n in range(MOST) if (url := form.get(f"Media{n}"))),
+        attachments=_media(form),
     )
+
+
+def _media(form: dict[str, str]) -> tuple[Attachment, ...]:
+    """An MMS's files. Plivo's reference counts them from Media1, its support articles from Media0: both are taken."""
+    places = [url for n in range(MOST + 1) if (url := form.get(f"Media{n}"))]
+    return tuple(Attachment(place=Phi(url)) for url in places[:MOST])

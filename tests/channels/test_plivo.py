@@ -119,10 +119,15 @@ async def test_the_delivery_status_of_another_message_is_no_page(
     assert not inbox.unreadable
 
 
-async def test_pictures_are_counted(server: Server, inbox: RememberingInbox) -> None:
-    await send(server, Text="", Body="look", Type="mms", MediaCount="2", Media0="https://media.plivo.com/1")
-    assert (only(inbox).body, only(inbox).attributes) == (Phi("look"), {"media_count": Phi("2")})
-    assert [each.place for each in only(inbox).attachments] == [Phi("https://media.plivo.com/1")]
+@pytest.mark.parametrize("first", [0, 1])
+async def test_every_picture_is_taken_from_whichever_number_plivo_counts(
+    server: Server, inbox: RememberingInbox, first: int
+) -> None:
+    places = [f"https://media.plivo.com/Account/MA1/Media/{number}" for number in range(10)]
+    media = {f"Media{number}": place for number, place in enumerate(places, first)}
+    await send(server, Text="", Body="look", Type="mms", MediaCount="10", **media)
+    assert (only(inbox).body, only(inbox).attributes) == (Phi("look"), {"media_count": Phi("10")})
+    assert [each.place for each in only(inbox).attachments] == list(map(Phi, places))
 
 
 @pytest.mark.parametrize("sender", ["CLINIC-24", "72975"])
