@@ -10,7 +10,7 @@ import re
 import ssl
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import monotonic
 from typing import Literal
@@ -29,15 +29,14 @@ from bridge.channels.ami import (
     write_action,
 )
 from bridge.channels.asterisk_spool import Message as Recorded
-from bridge.channels.asterisk_spool import media_source
-from bridge.channels.calls import Board, Call
+from bridge.channels.asterisk_spool import Spool
+from bridge.channels.calls import Board, Call, Voicemail, number
 from bridge.channels.cdr import CdrSettings, RecordedCall, recorded_calls
 from bridge.channels.channel import Channel, ChannelType, Recount, Surroundings
 from bridge.channels.moments import from_unix
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import Region
 from bridge.config.values import LocalPath, NumberSetting, SecretRef, Section, Setting
-from bridge.model.attachment import Attachment
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
@@ -48,6 +47,10 @@ QUIET_SECONDS = 30.0  # of silence before Asterisk is asked whether it is there;
 FIRST_PAUSE = 1.0  # seconds before another try; doubled up to the longest
 LONGEST_PAUSE = 60.0
 STEADY_SECONDS = 60.0  # a connection that lasted so long was a good one
+
+# How a message came that no call is known to have left.
+AWAY = "Left while the connection to Asterisk was away"
+PUT = "Put into the mailbox by no call from outside"
 
 log = structlog.get_logger(__name__)
 
@@ -94,9 +97,9 @@ class AsteriskSettings(Section):
 
 def build(channel: ChannelId, settings: AsteriskSettings, around: Surroundings) -> Channel:
     """A channel that listens to Asterisk. Raises `SecretUnreadableError`."""
-    line = _Line(channel, settings, settings.secret.read_text(), around)
-    spool = settings.spool
-    source = media_source(spool, remove=settings.delete_recordings) if spool is not None else None
+    spool = Spool(settings.spool) if settings.spool is not None else None
+    line = _Line(channel, settings, settings.secret.read_text(), around, spool)
+    source = spool.media(remove=settings.delete_recordings) if spool is not None else None
     return Channel(
         channel, ASTERISK.name, serve=line.serve, recount=_recount(channel, settings), media=source
     )
@@ -124,6 +127,7 @@ class _Line:
     settings: AsteriskSettings
     secret: str = field(repr=False)
     around: Surroundings
+    spool: Spool | None
     board: Board = field(default_factory=Board)
     trouble: str | None = "it has not connected yet"
     noted: dict[str, int] = field(default_factory=dict)  # the mailboxes' counts that outlive the process
@@ -202,8 +206,7 @@ class _Line:
                 )
             if event == "CoreShowChannel":
                 there.append(message)
-            if event == "VoicemailUserEntry":
-                await self._count(message)
+            await self._look_at_mailbox(message)
             for call in self.board.hear(message):
                 await self._ended(call)
             if event == "CoreShowChannelsComplete":
@@ -230,32 +233,49 @@ class _Line:
             await self.around.remember(self.channel, self.board.mailboxes)
             self.noted = dict(self.board.mailboxes)
 
-    async def _count(self, message: Message) -> None:
-        """Find the messages that were left while the connection was away, by how many more there are."""
-        mailbox = f"{message.get('voicemailbox')}@{message.get('vmcontext')}"
-        count = message.get("newmessagecount", "")
-        if not count.isdecimal():
+    async def _look_at_mailbox(self, message: Message) -> None:
+        """Count what lies in a mailbox, if the message tells of one, and of no call."""
+        event = message.get("event")
+        if event == "VoicemailUserEntry":
+            mailbox = f"{message.get('voicemailbox')}@{message.get('vmcontext')}"
+            # Call records tell of each call by itself.
+            told = self.settings.cdr is None
+            await self._count(mailbox, message.get("newmessagecount", ""), AWAY, told=told)
+        elif event == "MessageWaiting" and not self.board.knows(message):
+            await self._count(message.get("mailbox", ""), message.get("new", ""), PUT)
+
+    async def _count(self, mailbox: str, written: str, how: str, *, told: bool = True) -> None:
+        """Find the messages that no call is known to have left, by how many more there are."""
+        if not written.isdecimal():
             return
-        missed = int(count) - self.board.mailboxes.get(mailbox, int(count))
-        self.board.mailboxes[mailbox] = int(count)
-        if missed > 0 and self.settings.cdr is None:  # the records tell of each call by itself
+        count = number(written)
+        more = count - self.board.mailboxes.get(mailbox, count)
+        self.board.mailboxes[mailbox] = count
+        if more > 0 and told:
             now = self.around.now()
             await self._keep(
                 IntakeEvent(
                     channel=self.channel,
                     key=Phi(f"{mailbox} {count} {now.isoformat()}"),
                     kind=EventKind.VOICEMAIL,
-                    body=Phi("Left while the connection to Asterisk was away"),
+                    body=Phi(how),
                     recipient=Phi(mailbox),
-                    attributes={"mailbox": Phi(mailbox), "messages": Phi(str(missed))},
+                    attributes={"mailbox": Phi(mailbox), "messages": Phi(str(more))},
                 )
             )
 
     async def _ended(self, call: Call) -> None:
-        kind = call.kind
         begins_outside = not self.settings.contexts or call.context in self.settings.contexts
-        if kind is not None and begins_outside:
-            await self._keep(_event(self.channel, call, kind, self.settings))
+        if call.kind is None or not begins_outside:
+            return
+        if call.voicemail == Voicemail.LEFT and not call.length and await self._is_empty(call):
+            call = replace(call, voicemail=Voicemail.EMPTY)
+        assert call.kind is not None  # noqa: S101 - an empty message is something, too
+        await self._keep(_event(self.channel, call, call.kind, self.settings))
+
+    async def _is_empty(self, call: Call) -> bool:
+        """Whether nothing was recorded, where only the spool directory can tell: a mailbox without an address."""
+        return self.spool is not None and any([await self.spool.is_empty(each) for each in _recording(call)])
 
     async def _keep(self, event: IntakeEvent) -> None:
         """Keep an event, however long it takes: Asterisk says nothing twice."""
@@ -309,12 +329,12 @@ def _is_forbidden(message: Message) -> bool:
 _QUESTIONS = ("CoreShowChannels", "QueueStatus", "VoicemailUsersList")
 
 
-def _recording(call: Call) -> tuple[Attachment, ...]:
+def _recording(call: Call) -> tuple[Recorded, ...]:
     """The message that the call left. A Linkedid ends with the moment at which the call began."""
     began = re.search(r"(\d{9,11})\.\d+$", call.linkedid)
     if began is None or not call.mailbox:
         return ()
-    return (Recorded(call.mailbox, call.file, int(began[1]), call.caller).attachment(),)
+    return (Recorded(call.mailbox, call.file, int(began[1]), call.caller),)
 
 
 def _event(channel: ChannelId, call: Call, kind: EventKind, settings: AsteriskSettings) -> IntakeEvent:
@@ -336,5 +356,5 @@ def _event(channel: ChannelId, call: Call, kind: EventKind, settings: AsteriskSe
         priority=Priority(urgency) if urgency in list(Priority) else None,
         occurred_at=from_unix(call.began.partition(".")[0]),
         attributes={name: Phi(value) for name, value in said.items() if value},
-        attachments=_recording(call) if heard else (),
+        attachments=tuple(each.attachment() for each in _recording(call)) if heard else (),
     )

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
-from bridge.channels.fetching import MAX_MEDIA
+from bridge.channels.fetching import FETCH_SECONDS, MAX_MEDIA
 from bridge.model.attachment import Attachment
 from bridge.model.doors import Fetched, MediaSource
 from bridge.model.errors import MediaError
@@ -27,6 +29,10 @@ FORMATS = {
 }  # the best first; others name no codec
 LONGEST_CALL = 6 * 3600  # seconds from a call's begin to its message
 MAX_TXT = 64 * 1024
+LOOK_SECONDS = 2.0  # no page waits longer to know whether its message is empty
+
+Facts = dict[str, str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +50,45 @@ class Message:
         return Attachment("audio/x-wav", place=Phi(json.dumps(asdict(self))))
 
 
-def media_source(spool: Path, *, remove: bool) -> MediaSource:
-    """How recordings are had from a spool directory."""
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=2, thread_name_prefix="spool")
 
-    async def get(attachment: Attachment) -> Fetched:
-        return await asyncio.to_thread(_read, spool, _message(attachment))
 
-    async def take_away(attachment: Attachment) -> None:
-        await asyncio.to_thread(_delete, spool, _message(attachment))
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """A spool directory, read by threads of its own: one on a server that does not answer takes no other's."""
 
-    return MediaSource(get, take_away if remove else None)
+    directory: Path
+    threads: ThreadPoolExecutor = field(default_factory=_threads)
+
+    def media(self, *, remove: bool) -> MediaSource:
+        """How recordings are had from it."""
+
+        async def get(attachment: Attachment) -> Fetched:
+            return await self._within(FETCH_SECONDS, _read, _message(attachment))
+
+        async def take_away(attachment: Attachment) -> None:
+            await self._within(FETCH_SECONDS, _delete, _message(attachment))
+
+        return MediaSource(get, take_away if remove else None)
+
+    async def is_empty(self, message: Message) -> bool:
+        """Whether nothing was recorded. Of a message that is not to be found, it is not said."""
+        try:
+            _, facts = await self._within(LOOK_SECONDS, _find, message)
+        except (MediaError, OSError):
+            return False
+        return facts.get("duration") == "0"
+
+    async def _within(self, seconds: float, work: Callable[[Path, Message], T], message: Message) -> T:
+        try:
+            async with asyncio.timeout(seconds):
+                working = asyncio.get_running_loop().run_in_executor(
+                    self.threads, work, self.directory, message
+                )
+                return await working
+        except TimeoutError:
+            raise MediaError("the spool directory does not answer", retry=True) from None
 
 
 def _message(attachment: Attachment) -> Message:
@@ -63,7 +98,7 @@ def _message(attachment: Attachment) -> Message:
 
 def _read(spool: Path, message: Message) -> Fetched:
     try:
-        text, identity = _find(spool, message)
+        text, facts = _find(spool, message)
         for ending, kind in FORMATS.items():
             file = text.with_suffix(f".{ending}")
             if not file.exists():
@@ -71,7 +106,7 @@ def _read(spool: Path, message: Message) -> Fetched:
             if file.stat().st_size > MAX_MEDIA:
                 too_large = f"it is larger than {MAX_MEDIA} bytes"
                 raise MediaError(too_large, retry=False)
-            found = replace(message, identity=identity).attachment()
+            found = replace(message, identity=_identity(facts)).attachment()
             return Fetched(Phi(file.read_bytes()), kind, found.place)
     except OSError as error:
         unreadable = f"the spool directory can't be read ({type(error).__name__})"
@@ -94,7 +129,7 @@ def _delete(spool: Path, message: Message) -> None:
         raise MediaError(failed, retry=True) from None
 
 
-def _find(spool: Path, message: Message) -> tuple[Path, str]:
+def _find(spool: Path, message: Message) -> tuple[Path, Facts]:
     """The message's .txt. Rather none than another caller's."""
     fitting = [
         (text, facts)
@@ -105,18 +140,17 @@ def _find(spool: Path, message: Message) -> tuple[Path, str]:
     certain = [each for each in fitting if message.caller or each[0].stem == message.file]
     if not certain:
         raise MediaError("the mailbox has no message of this call", retry=True)
-    text, facts = certain[0]
-    return text, _identity(facts)
+    return certain[0]
 
 
-def _fits(facts: dict[str, str], message: Message) -> bool:
+def _fits(facts: Facts, message: Message) -> bool:
     at = facts.get("origtime", "")
     if not at.isdecimal() or not message.since <= int(at) <= message.since + LONGEST_CALL:
         return False
     return message.caller in facts.get("callerid", "")
 
 
-def _messages(spool: Path, mailbox: str) -> Iterator[tuple[Path, dict[str, str]]]:
+def _messages(spool: Path, mailbox: str) -> Iterator[tuple[Path, Facts]]:
     number, _, context = mailbox.partition("@")
     if not all(re.fullmatch(r"[\w+-][\w.+-]*", part) for part in (number, context)):
         raise MediaError("its mailbox has no name of a directory", retry=False)
@@ -128,5 +162,5 @@ def _messages(spool: Path, mailbox: str) -> Iterator[tuple[Path, dict[str, str]]
             yield text, {name.strip(): value.strip() for name, equals, value in pairs if equals}
 
 
-def _identity(facts: dict[str, str]) -> str:
+def _identity(facts: Facts) -> str:
     return " ".join(facts.get(name, "") for name in ("origtime", "callerchan", "msg_id"))

@@ -15,6 +15,7 @@ from bridge.model.event import EventKind
 
 MAX_CALLS = 10_000  # at once; the oldest above them is decided on, as if it had ended
 MAX_DIGITS = 64
+EMPTY_LENGTH = "0:00"
 UNKNOWN = ("", "<unknown>", "s")  # how Asterisk writes that there is no number, name or extension
 
 
@@ -52,6 +53,7 @@ class Call:
     voicemail: Voicemail | None = None
     mailbox: str = field(default="", repr=False)
     file: str = field(default="", repr=False)  # the voicemail's, without its ending
+    length: str = ""  # the voicemail's, as the mailer has it: a mailbox without an address has no mailer
     digits: str = field(default="", repr=False)
     told: Mapping[str, str] | None = field(
         default=None, repr=False
@@ -69,37 +71,42 @@ class Call:
         return EventKind.MISSED_CALL if self.told is not None else None
 
 
+Fact = Callable[[Call, Message], Call]
+
+
 class Board:
     """All calls that go on. `hear` takes each message in its order, and gives the calls that it ends."""
 
     def __init__(self) -> None:
         self.calls: dict[str, Call] = {}
         self.mailboxes: dict[str, int] = {}  # new messages in each
-        self._home: dict[str, str] = {}  # a channel's call
-        self._recorded: dict[
-            str, str
-        ] = {}  # what Asterisk's mailer says of the message it is about to tell of
+        self._home: dict[str, str] = {}  # the call in which a channel was born
+        self._mailer: dict[str, str] = {}  # what Asterisk's mailer says of the message it is about to tell of
 
     def hear(self, message: Message) -> list[Call]:
         """Take a message; give the calls that have ended by it."""
-        event, linkedid = message.get("event", ""), message.get("linkedid", "")
-        if event == "QueueEntry":  # the answer to QueueStatus names the channel only
-            linkedid = self._home.get(message.get("uniqueid", ""), "")
-        if event == "VarSet" and message.get("variable", "").startswith("VM_"):
-            self._recorded[message["variable"]] = message.get("value", "")
-        if event == "MessageWaiting":
-            self.mailboxes[message.get("mailbox", "")] = _number(message.get("new", ""))
-        ended: list[Call] = []
-        if event in _APPEARANCES and linkedid:
-            ended += self._appears(message, linkedid)
+        event, channel = message.get("event", ""), message.get("uniqueid", "")
+        # The answer to QueueStatus names the channel only.
+        linkedid = message.get("linkedid") or self._home.get(channel, "")
+        if event == "VarSet":
+            self._hear_mailer(message.get("variable", ""), message.get("value", ""))
+        ended = self._appears(message, linkedid) if event in _APPEARANCES and linkedid else []
         if event == "Hangup":
-            return ended + self._goes(message.get("uniqueid", ""), linkedid)
-        if (call := self.calls.get(linkedid)) and event in _FACTS:
-            self.calls[linkedid] = _FACTS[event](call, message)
-            if event == "MessageWaiting":
-                self.calls[linkedid] = _recorded(self.calls[linkedid], self._recorded)
-                self._recorded = {}
+            return ended + self._goes(channel, linkedid)
+        fact = self._message_waits(message) if event == "MessageWaiting" else _FACTS.get(event)
+        if fact is not None:
+            # Who is transferred goes on under the older of two Linkedids: what they meet concerns both calls.
+            for each in dict.fromkeys((linkedid, self._home.get(channel, linkedid))):
+                if call := self.calls.get(each):
+                    self.calls[each] = fact(call, message)
         return ended
+
+    def knows(self, message: Message) -> bool:
+        """Whether it is about a call that goes on."""
+        return (
+            message.get("linkedid", "") in self.calls
+            or self._home.get(message.get("uniqueid", "")) in self.calls
+        )
 
     def is_leaving_a_message(self) -> bool:
         """Whether some call that goes on has come to a mailbox."""
@@ -111,16 +118,35 @@ class Board:
         gone = [channel for channel in self._home if channel not in alive]
         return [call for channel in gone for call in self._goes(channel, "")]
 
+    def _hear_mailer(self, variable: str, value: str) -> None:
+        """Its words are of no channel. Where two messages' are mixed, neither's length is known."""
+        if variable in ("VM_MAILBOX", "VM_CONTEXT", "VM_DUR"):
+            mixed = self._mailer.get(variable, value) != value
+            self._mailer[variable] = "" if mixed else value
+
+    def _message_waits(self, message: Message) -> Fact:
+        mailbox, new = message.get("mailbox", ""), number(message.get("new", ""))
+        more = new > self.mailboxes.get(mailbox, new)
+        self.mailboxes[mailbox] = new
+        said, self._mailer = self._mailer, {}
+        of_it = mailbox == f"{said.get('VM_MAILBOX')}@{said.get('VM_CONTEXT')}"
+        length = said.get("VM_DUR", "") if of_it else ""
+
+        def fact(call: Call, _: Message) -> Call:
+            # It is told of a mailbox that is listened to, too; then there are not more.
+            if message.get("waiting") != "1" or (call.voicemail is None and not more):
+                return call
+            left = Voicemail.EMPTY if length == EMPTY_LENGTH else Voicemail.LEFT
+            return replace(call, voicemail=left, mailbox=mailbox, length=length)
+
+        return fact
+
     def _appears(self, message: Message, linkedid: str) -> list[Call]:
         channel = message.get("uniqueid", "")
-        old = self._home.get(channel)
-        ended = self._goes(channel, "") if old not in (None, linkedid) else []
-        self._home[channel] = linkedid
+        linkedid = self._home.setdefault(channel, linkedid)
         call = self.calls.get(linkedid) or Call(linkedid)
         self.calls[linkedid] = _with_caller(replace(call, channels=call.channels | {channel}), message)
-        if len(self.calls) > MAX_CALLS:
-            ended.append(self._forget(next(iter(self.calls))))
-        return ended
+        return [self._forget(next(iter(self.calls)))] if len(self.calls) > MAX_CALLS else []
 
     def _goes(self, channel: str, linkedid: str) -> list[Call]:
         linkedid = self._home.pop(channel, linkedid)
@@ -155,21 +181,39 @@ def _with_caller(call: Call, message: Message) -> Call:
 
 
 def _there(call: Call, message: Message) -> Call:
-    """Who waited before a reconnection, and is in a bridge after it, was answered in between."""
-    answered = call.fate == Fate.WAITING and message.get("bridgeid")
-    return replace(call, fate=Fate.ANSWERED) if answered else call
+    """What a call that goes on is at: after a reconnection, or when it began before the first."""
+    if message.get("bridgeid"):  # who waited before is answered by now
+        return replace(call, fate=Fate.ANSWERED) if call.fate == Fate.WAITING else call
+    if message.get("application", "").lower() == "dial":
+        return _dials(call, message)
+    return _step(call, message)
 
 
 def _variable(call: Call, message: Message) -> Call:
     variable, value = message.get("variable"), message.get("value", "")
     if variable == "QUEUESTATUS" and value in _NOBODY_TOOK_IT:
         return replace(call, fate=Fate.UNANSWERED)
-    if variable == "VMSTATUS" and call.voicemail in (None, Voicemail.ENTERED):
-        return replace(call, voicemail=Voicemail.LEFT if value == "SUCCESS" else Voicemail.ENTERED)
+    if variable == "VMSTATUS" and call.voicemail != Voicemail.LEFT:
+        if value == "SUCCESS" and call.voicemail != Voicemail.EMPTY:
+            return replace(call, voicemail=Voicemail.LEFT)
+        # Nothing was left, and the caller may go on from there, to an operator.
+        return replace(call, voicemail=None, fate=Fate.UNANSWERED)
+    if variable == "VM_MESSAGEFILE":
+        return replace(call, file=value.rpartition("/")[2])
     return call
 
 
 _NOBODY_TOOK_IT = ("TIMEOUT", "FULL", "JOINEMPTY", "LEAVEEMPTY", "JOINUNAVAIL", "LEAVEUNAVAIL")
+
+
+def _waits(call: Call, message: Message) -> Call:
+    return replace(call, queue=message.get("queue", ""), fate=Fate.WAITING)
+
+
+def _dials(call: Call, message: Message) -> Call:
+    """Somebody is rung for the caller: at first, or once more after a transfer or a mailbox; what follows counts."""
+    own = message.get("uniqueid") == call.linkedid
+    return replace(call, fate=Fate.WAITING) if own else call
 
 
 def _dialled(call: Call, message: Message) -> Call:
@@ -183,26 +227,6 @@ def _dialled(call: Call, message: Message) -> Call:
 def _step(call: Call, message: Message) -> Call:
     entered = message.get("application", "").lower() == "voicemail"
     return replace(call, voicemail=Voicemail.ENTERED) if entered and call.voicemail is None else call
-
-
-def _message_waits(call: Call, message: Message) -> Call:
-    # It is told of a mailbox that is listened to, too: then the call did not go through VoiceMail().
-    if call.voicemail is None or message.get("waiting") != "1":
-        return call
-    return replace(call, voicemail=Voicemail.LEFT, mailbox=message.get("mailbox", ""))
-
-
-def _recorded(call: Call, said: Mapping[str, str]) -> Call:
-    """The call with what the mailer said, if that was of the same mailbox."""
-    mailbox = f"{said['VM_MAILBOX']}@{said.get('VM_CONTEXT')}" if "VM_MAILBOX" in said else call.mailbox
-    if call.voicemail is not Voicemail.LEFT or mailbox != call.mailbox:
-        return call
-    empty = said.get("VM_DUR") == "0:00"
-    return replace(
-        call,
-        voicemail=Voicemail.EMPTY if empty else Voicemail.LEFT,
-        file=said.get("VM_MESSAGEFILE", "").rpartition("/")[2],
-    )
 
 
 def _pressed(call: Call, message: Message) -> Call:
@@ -223,22 +247,23 @@ _TELLABLE = ("body", "priority", "recipient")
 
 # The events in which a channel is there, and says whose it is.
 _APPEARANCES = frozenset({"Newchannel", "Newstate", "CoreShowChannel", "QueueCallerJoin"})
-_FACTS: dict[str, Callable[[Call, Message], Call]] = {
-    "QueueCallerJoin": lambda call, said: replace(call, queue=said.get("queue", ""), fate=Fate.WAITING),
-    "QueueEntry": lambda call, said: replace(call, queue=said.get("queue", ""), fate=Fate.WAITING),
+_FACTS: dict[str, Fact] = {
+    "QueueCallerJoin": _waits,
+    "QueueEntry": _waits,
     "QueueCallerAbandon": lambda call, said: replace(
         call, waited=said.get("holdtime", ""), fate=Fate.ABANDONED
     ),
     "CoreShowChannel": _there,
     "AgentConnect": lambda call, _: replace(call, fate=Fate.ANSWERED),
+    "DialBegin": _dials,
     "DialEnd": _dialled,
     "VarSet": _variable,
     "Newexten": _step,
-    "MessageWaiting": _message_waits,
     "DTMFEnd": _pressed,
     "UserEvent": _told,
 }
 
 
-def _number(text: str) -> int:
+def number(text: str) -> int:
+    """A count, as Asterisk writes it; 0 if it is none."""
     return int(text) if text.isdecimal() else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -289,6 +290,40 @@ async def test_messages_left_while_the_connection_was_away_are_found(inbox: Reme
     assert (event.recipient, event.attributes["messages"]) == (Phi("100@default"), Phi("2"))
 
 
+async def test_a_message_that_no_call_has_left_is_a_page(inbox: RememberingInbox) -> None:
+    """It was forwarded from another mailbox, say. Listening to one makes them fewer, which is none."""
+    entry = (
+        b"Event: VoicemailUserEntry\r\nVMContext: default\r\nVoiceMailbox: 100\r\nNewMessageCount: 4\r\n\r\n"
+    )
+    async with pbx(Pbx({"VoicemailUsersList": entry})) as made, bridged(made, inbox):
+        await made.connected.wait()
+        for new in (1, 2):
+            made.writers[0].write(
+                f"Event: MessageWaiting\r\nMailbox: 100@default\r\nWaiting: 1\r\nNew: {new}\r\n\r\n".encode()
+            )
+        await until(lambda: bool(inbox.events))
+    [event] = inbox.events
+    assert (event.recipient, event.attributes["messages"]) == (Phi("100@default"), Phi("1"))
+
+
+async def test_an_empty_message_in_a_mailbox_without_an_address_is_known_by_its_file(
+    inbox: RememberingInbox, tmp_path: Path
+) -> None:
+    """The mailer, which tells of its length, is silent there."""
+    shutil.copytree(CAPTURES / "voicemail_spool", tmp_path / "default" / "100" / "INBOX")
+    blocks = VOICEMAIL.partition(b"pbx1-1795492919")[0].split(b"\r\n\r\n")
+    silent = b"\r\n\r\n".join(block for block in blocks if b"Variable: VM_DUR" not in block)
+    # The captured call, as if it had left the empty message that lies beside it.
+    empty = silent.replace(b"17954929", b"17954928").replace(b"msg0001", b"msg0000").replace(b"02.1", b"64.1")
+    section = f"{ASTERISK}spool: {tmp_path}\n"
+    async with pbx(Pbx()) as made, bridged(made, inbox, section):
+        await made.connected.wait()
+        made.writers[0].write(silent + empty)
+        await until(lambda: len(inbox.events) == 2)
+    assert [event.kind for event in inbox.events] == [EventKind.VOICEMAIL, EventKind.MISSED_CALL]
+    assert [len(event.attachments) for event in inbox.events] == [1, 0]
+
+
 async def test_messages_left_while_the_bridge_was_down_are_found(inbox: RememberingInbox) -> None:
     notes: dict[str, int] = {}
 
@@ -307,7 +342,8 @@ async def test_messages_left_while_the_bridge_was_down_are_found(inbox: Remember
         # One that is being left is not noted before its call has ended, and is durable.
         made.writers[0].write(VOICEMAIL.partition(b"Event: MessageWaiting")[0])
         made.writers[0].write(
-            b"Event: MessageWaiting\r\nMailbox: 100@default\r\nWaiting: 1\r\nNew: 2\r\n\r\n"
+            b"Event: MessageWaiting\r\nUniqueid: pbx1-1795492902.17\r\nLinkedid: pbx1-1795492902.16\r\n"
+            b"Mailbox: 100@default\r\nWaiting: 1\r\nNew: 2\r\n\r\n"
         )
         await asyncio.sleep(0.05)
         assert notes == {"100@default": 1}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bridge.channels import asterisk_spool
-from bridge.channels.asterisk_spool import Message, media_source
+from bridge.channels.asterisk_spool import Message, Spool
 from bridge.model.attachment import Attachment
 from bridge.model.doors import Fetched
 from bridge.model.errors import MediaError
@@ -28,11 +30,11 @@ def inbox_folder(tmp_path: Path) -> Path:
 
 
 async def fetched(spool: Path, message: Message = LEFT) -> Fetched:
-    return await media_source(spool, remove=False).fetch(message.attachment())
+    return await Spool(spool).media(remove=False).fetch(message.attachment())
 
 
 async def deleted(spool: Path, place: Phi[str] | None) -> None:
-    remove = media_source(spool, remove=True).remove
+    remove = Spool(spool).media(remove=True).remove
     assert remove is not None
     await remove(Attachment(place=place))
 
@@ -107,3 +109,27 @@ async def test_one_that_is_too_large_is_given_up(
     monkeypatch.setattr(asterisk_spool, "MAX_MEDIA", 10)
     with pytest.raises(MediaError, match="larger than 10 bytes"):
         await fetched(tmp_path)
+
+
+async def test_a_directory_that_does_not_answer_is_given_up_and_asked_again_later(
+    tmp_path: Path, inbox_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one on a server that is away: whoever opens a pipe that nobody writes to waits for ever."""
+    for seconds in ("FETCH_SECONDS", "LOOK_SECONDS"):
+        monkeypatch.setattr(asterisk_spool, seconds, 0.05)
+    stuck = inbox_folder / "msg0000.txt"
+    stuck.unlink()
+    os.mkfifo(stuck)
+    spool, before = Spool(tmp_path), threading.active_count()
+    try:
+        for _ in range(5):
+            with pytest.raises(MediaError, match="does not answer") as away:
+                await spool.media(remove=False).fetch(LEFT.attachment())
+            assert away.value.retry
+        assert not await spool.is_empty(LEFT)
+        # Others' work goes on meanwhile.
+        assert threading.active_count() <= before + 2
+    finally:
+        os.close(os.open(stuck, os.O_RDWR | os.O_NONBLOCK))
+        stuck.unlink()
+        spool.threads.shutdown()

@@ -49,6 +49,10 @@ TIMEOUT = said("VarSet", variable="QUEUESTATUS", value="TIMEOUT")
 ENTER_VOICEMAIL = said("Newexten", application="VoiceMail")
 LEFT = said("MessageWaiting", mailbox="100@default", waiting="1", new="2")
 CONNECT = said("AgentConnect")
+RING = said("DialBegin")
+ANSWER = said("DialEnd", dialstatus="ANSWER")
+OPERATOR = said("VarSet", variable="VMSTATUS", value="USEREXIT")
+FAILED = said("VarSet", "2", variable="VMSTATUS", value="FAILED")
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -58,7 +62,7 @@ def test_a_captured_stream_gives_exactly_its_pages(name: str) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from(sorted(PAGES)), st.lists(st.integers(1, 4000), min_size=1, max_size=40))
+@given(st.sampled_from(sorted(STREAMS)), st.lists(st.integers(1, 4000), min_size=1, max_size=40))
 async def test_a_stream_in_whatever_fragments_is_the_same_stream(name: str, sizes: list[int]) -> None:
     stream = STREAMS[name]
     reader = asyncio.StreamReader()
@@ -97,6 +101,31 @@ async def test_a_stream_in_whatever_fragments_is_the_same_stream(name: str, size
         ([JOIN, ABANDONED, TIMEOUT, said("DialEnd", dialstatus="ANSWER")], None),
         ([said("DialEnd", dialstatus="NOANSWER")], EventKind.MISSED_CALL),
         ([said("DialEnd", dialstatus="NOANSWER"), said("DialEnd", dialstatus="ANSWER")], None),
+        # Transferred to somebody who does not answer, or does.
+        ([JOIN, CONNECT, RING, said("DialEnd", dialstatus="NOANSWER")], EventKind.MISSED_CALL),
+        ([JOIN, CONNECT, RING, said("DialEnd", dialstatus="CANCEL")], EventKind.MISSED_CALL),
+        ([RING, ANSWER, RING, ANSWER], None),
+        # An agent asks a colleague on a channel of their own; the losers of a ring group end after its winner.
+        ([JOIN, CONNECT, said("DialBegin", "2"), said("DialEnd", "2", dialstatus="NOANSWER")], None),
+        ([RING, RING, ANSWER, said("DialEnd", dialstatus="CANCEL")], None),
+        # Forwarded: the telephone names another, which is rung instead.
+        ([RING, said("DialEnd", dialstatus="CANCEL"), RING, ANSWER], None),
+        ([RING], EventKind.MISSED_CALL),
+        # Two queues, one after the other.
+        ([JOIN, ABANDONED, TIMEOUT, JOIN, ABANDONED], EventKind.ABANDONED_CALL),
+        ([JOIN, ABANDONED, TIMEOUT, JOIN, CONNECT], None),
+        # From a mailbox to an operator.
+        ([ENTER_VOICEMAIL, OPERATOR, RING, ANSWER], None),
+        ([ENTER_VOICEMAIL, OPERATOR, RING, said("DialEnd", dialstatus="NOANSWER")], EventKind.MISSED_CALL),
+        ([ENTER_VOICEMAIL, LEFT, OPERATOR, RING, ANSWER], EventKind.VOICEMAIL),
+        # An agent's telephone that is a mailbox has answered, and nobody has.
+        (
+            [JOIN, said("Newexten", "2", application="VoiceMail"), ANSWER, CONNECT, FAILED],
+            EventKind.MISSED_CALL,
+        ),
+        ([said("CoreShowChannel", application="VoiceMail")], EventKind.MISSED_CALL),
+        ([said("CoreShowChannel", application="Dial")], EventKind.MISSED_CALL),
+        ([said("CoreShowChannel", application="Dial", bridgeid="b1")], None),
         ([LEFT], None),
         ([ENTER_VOICEMAIL, said("VarSet", variable="VMSTATUS", value="SUCCESS")], EventKind.VOICEMAIL),
         ([ENTER_VOICEMAIL, said("VarSet", variable="VMSTATUS", value="USEREXIT")], EventKind.MISSED_CALL),
@@ -109,10 +138,55 @@ def test_a_call_is_what_became_of_it_at_its_end(facts: list[Message], kind: Even
     assert one_call(*facts).kind == kind
 
 
+def mailed(mailbox: str, length: str) -> list[Message]:
+    """What the mailer says of the message that it is about to tell of, on a channel of its own."""
+    number, _, context = mailbox.partition("@")
+    words = {"VM_DUR": length, "VM_CONTEXT": context, "VM_MAILBOX": number}
+    return [{"event": "VarSet", "uniqueid": "none", "variable": v, "value": w} for v, w in words.items()]
+
+
 def test_an_empty_message_is_a_missed_call() -> None:
-    recorded = {"event": "VarSet", "variable": "VM_DUR", "value": "0:00", "uniqueid": "none"}
     done = said("VarSet", variable="VMSTATUS", value="SUCCESS")
-    assert one_call(ENTER_VOICEMAIL, recorded, LEFT, done).kind == EventKind.MISSED_CALL
+    assert one_call(ENTER_VOICEMAIL, *mailed("100@default", "0:00"), LEFT, done).kind == EventKind.MISSED_CALL
+    assert one_call(ENTER_VOICEMAIL, *mailed("100@default", "0:01"), LEFT, done).kind == EventKind.VOICEMAIL
+
+
+def test_the_length_of_another_message_empties_none() -> None:
+    others, own = mailed("101@default", "0:00"), mailed("100@default", "0:05")
+    mixed = [each for pair in zip(own, others, strict=True) for each in pair]
+    for words in (others, mixed, own + others, others + own):
+        call = one_call(ENTER_VOICEMAIL, *words, LEFT)
+        assert (call.kind, call.length) == (EventKind.VOICEMAIL, "")
+
+
+def test_each_call_has_its_own_recording() -> None:
+    def file(call: str) -> Message:
+        return said("VarSet", call, call, variable="VM_MESSAGEFILE", value=f"/spool/100/INBOX/msg000{call}")
+
+    def each(event: str, **fields: str) -> list[Message]:
+        return [said(event, call, call, **fields) for call in "12"]
+
+    stream = [*each("Newchannel"), *each("Newexten", application="VoiceMail"), file("1"), file("2")]
+    calls = ended([*stream, *each("MessageWaiting", mailbox="100@default", waiting="1"), *each("Hangup")])
+    assert [call.file for call in calls] == ["msg0001", "msg0002"]
+
+
+def test_a_message_is_known_by_there_being_more_even_if_nothing_told_that_the_caller_came_to_the_mailbox() -> (
+    None
+):
+    board = Board()
+    board.mailboxes["100@default"] = 1
+    board.hear(said("CoreShowChannel"))
+    board.hear(LEFT)
+    assert [call.kind for call in board.hear(said("Hangup"))] == [EventKind.VOICEMAIL]
+
+
+def test_who_listens_to_a_mailbox_leaves_no_message() -> None:
+    board = Board()
+    board.mailboxes["100@default"] = 3
+    board.hear(said("Newchannel"))
+    board.hear(LEFT)
+    assert [call.kind for call in board.hear(said("Hangup"))] == [None]
 
 
 def test_a_call_has_ended_only_when_its_last_channel_has() -> None:
@@ -124,13 +198,34 @@ def test_a_call_has_ended_only_when_its_last_channel_has() -> None:
     assert len(board.hear(said("Hangup", "2"))) == 1
 
 
-def test_a_channel_that_joins_another_call_leaves_its_own() -> None:
+def test_a_call_keeps_its_own_end_when_it_is_joined_to_another() -> None:
+    """Bridged, both have the older Linkedid: an agent who has been logged in since the morning, a conference."""
     board = Board()
     board.hear(said("Newchannel", "1", "1"))
-    board.hear(said("Newchannel", "2", "2"))
-    assert [call.linkedid for call in board.hear(said("Newstate", "2", "1"))] == ["2"]
-    assert not board.hear(said("Hangup", "1", "1"))
-    assert [call.linkedid for call in board.hear(said("Hangup", "2", "1"))] == ["1"]
+    for each in (
+        said("Newchannel", "2", "2"),
+        said("QueueCallerJoin", "2", "2"),
+        said("AgentConnect", "2", "1"),
+    ):
+        assert not board.hear(each)
+    assert not board.hear(said("Newstate", "2", "1"))
+    assert [(call.linkedid, call.kind) for call in board.hear(said("Hangup", "2", "1"))] == [("2", None)]
+    assert [call.linkedid for call in board.hear(said("Hangup", "1", "1"))] == ["1"]
+
+
+def test_who_is_transferred_into_a_queue_in_which_an_agent_waits_for_them_and_gives_up_is_found() -> None:
+    """The agent's second channel joined the queue under a Linkedid of its own, and has the caller's after it."""
+    board = Board()
+    for each in (
+        said("Newchannel", "1", "1", calleridnum="+15550001111"),
+        CONNECT,
+        said("Newchannel", "2", "2", calleridnum="201"),
+        said("QueueCallerJoin", "2", "2", queue="heart"),
+        said("QueueCallerAbandon", "2", "1", holdtime="9"),
+    ):
+        board.hear(each)
+    [call] = board.hear(said("Hangup", "1", "1"))
+    assert (call.kind, call.caller, call.waited) == (EventKind.ABANDONED_CALL, "+15550001111", "9")
 
 
 def test_pressed_digits_are_kept() -> None:
