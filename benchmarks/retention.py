@@ -26,6 +26,7 @@ from bridge.store.keys import KeyRing
 from bridge.vault import Vault
 
 ROWS = int(os.environ.get("ROWS", "100000"))
+ROOMS = 200
 STANDARD = RetentionClassId("standard")
 NOW = datetime.now(UTC)
 OLD = NOW - timedelta(days=40)
@@ -39,7 +40,7 @@ class NoHomeserver:
         return []
 
     async def redact(self, room: RoomId, event: EventId, transaction: str) -> EventId | None:
-        return None
+        return EventId(f"{event}-redaction")
 
     async def purge(self, room: RoomId, before: EventId) -> Purge:
         return Purge.DONE
@@ -110,7 +111,7 @@ def pair(took: list[float]) -> str:
 
 
 def seed(file: Path, sealed: bytes) -> None:
-    """So many pages of one day that were closed, each with an event of its own."""
+    """So many pages of one day that were closed, each with an event of its own and a message in a room."""
     with sqlite3.connect(file) as database:
         (day,) = database.execute("SELECT id FROM day_key WHERE retention = 'standard'").fetchone()
         database.executemany(
@@ -128,6 +129,12 @@ def seed(file: Path, sealed: bytes) -> None:
             "VALUES "
             "(?, ?, 'r', 'role', 'urgent', 'l', 't', 'standard', 'h', '[]', 'closed', ?, 0, '[]', ?, '[]', ?, 1)",
             ((f"p{n}", f"i{n}", MICROSECONDS, MICROSECONDS, MICROSECONDS) for n in range(ROWS)),
+        )
+        database.executemany(
+            "INSERT INTO outbox (page, destination, purpose, event_type, lane, urgency, txn_id, state, attempts, "
+            "not_before, room, event, created_at, sent_at) "
+            "VALUES (?, 'role:role', 'page', 'm.room.message', 0, 0, ?, 'sent', 1, 0, ?, ?, ?, ?)",
+            ((f"p{n}", f"t{n}", f"!r{n % ROOMS}", f"$e{n}", MICROSECONDS, MICROSECONDS) for n in range(ROWS)),
         )
 
 

@@ -29,7 +29,7 @@ async def recall(
     about = said.about
     if about is None or not await matrix_inbox.wrote(connection, said.sender, about, said.room):
         return WHICH
-    in_force = await holds.in_force(connection)
+    in_force = await holds.in_force_until_commit(connection)
     beside = await loose.older_than(connection, now, in_force)
     lives = [life for life in [await retention.life_of_words(connection, about)] if life is not None]
     if held_by(in_force, lives) or not await loose.may_go(connection, about, beside):
@@ -46,11 +46,12 @@ async def _recall_page(
     life = await retention.life_of(connection, page.id)
     if life is None:
         return GONE
-    if held_by(await holds.in_force(connection), [life]):
+    if held_by(await holds.in_force_until_commit(connection), [life]):
         return HELD
     if page.state is PageState.ACCEPTED:
         await pages.close_page(connection, page.id, now)
-    await retention.destroy_pages(connection, keys, [(life, WHY)], now)
+    if not await retention.destroy_pages(connection, keys, [(life, WHY)], now):
+        return GONE
     recalled = Record(
         Action.RECALLED, said.sender, page=page.id, objects={"room": said.room, "event": said.event}
     )

@@ -13,13 +13,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.config.retention import OPERATIONS
 from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.ledger import Action, Record, sign_statement
 from bridge.model.doors import Eraser, Presence, Purge, Witness
-from bridge.model.ids import RetentionClassId, RoomId
+from bridge.model.ids import EventId, RetentionClassId, RoomId
 from bridge.policy.retention import Hold, Life, end_of, held_by
 from bridge.store import attachments, holds, ledger, loose, retention
 from bridge.store.database import Database
@@ -91,8 +92,11 @@ class Retention:
         if destroyed:
             log.info("content_destroyed", things=destroyed)
             await self._database.forget_deleted()
-        async with self._database.write() as connection:
-            await retention.note_stragglers(connection, now - LATE)
+        async with self._database.read() as connection:
+            late = await retention.stragglers(connection, now - LATE)
+        if late:
+            async with self._database.write() as connection:
+                await retention.note_erasures(connection, late)
         await self._redact()
         await self._prove()
         config = self._rulebook().config
@@ -112,11 +116,10 @@ class Retention:
 
     async def _destroy_pages(self) -> int:
         async with self._database.read() as connection:
-            in_force = await holds.in_force(connection)
             classes = await retention.classes_alive(connection)
-        return sum([await self._destroy_class(name, in_force) for name in classes])
+        return sum([await self._destroy_class(name) for name in classes])
 
-    async def _destroy_class(self, name: RetentionClassId, in_force: list[Hold]) -> int:
+    async def _destroy_class(self, name: RetentionClassId) -> int:
         config = self._rulebook().config.retention
         count = 0
         after: retention.Place | None = None
@@ -129,65 +132,69 @@ class Retention:
                 return count
             after = (found[-1].arrived, found[-1].page)
             over = [(life, end.why) for life in found if (end := end_of(config, life)).at <= now]
-            held = [life for life, _ in over if held_by(in_force, [life])]
-            due = [(life, why) for life, why in over if life not in held]
-            if due or held:
-                await self._destroy(due, held, in_force, now)
-            count += len(due)
+            if over:
+                count += await self._destroy(over, now)
             await asyncio.sleep(BREATH_SECONDS)
 
-    async def _destroy(
-        self, due: list[tuple[Life, str]], held: list[Life], in_force: Iterable[Hold], now: datetime
-    ) -> None:
+    async def _destroy(self, over: list[tuple[Life, str]], now: datetime) -> int:
         async with self._database.write() as connection:
+            in_force = await holds.in_force_until_commit(connection)
+            held = [life for life, _ in over if held_by(in_force, [life])]
+            due = [(life, why) for life, why in over if life not in held]
             await keep_held(connection, self._keys, held, in_force)
-            if not due:
-                return
-            await retention.destroy_pages(connection, self._keys, due, now)
+            gone = await retention.destroy_pages(connection, self._keys, due, now)
             records = [
                 Record(Action.DESTROYED, page=life.page, objects={"class": life.retention, "why": why})
                 for life, why in due
+                if life.page in gone
             ]
             await ledger.append(connection, records, now)
+        return len(gone)
 
     async def _destroy_loose(self) -> int:
-        keep = self._rulebook().config.retention.of(OPERATIONS).keep
-        async with self._database.read() as connection:
-            in_force = await holds.in_force(connection)
-            old = await loose.older_than(connection, self._now() - keep, in_force)
+        keep, why = self._rulebook().config.retention.of(OPERATIONS).keep, "operations: after arrival"
         count = 0
         while True:
             now = self._now()
-            async with self._database.write() as connection:
-                why = "operations: after arrival"
-                here = await loose.destroy(connection, self._keys, old, why, now, limit=BATCH)
-                if here:
-                    record = Record(
-                        Action.DESTROYED, objects={"class": OPERATIONS, "why": why, "things": here}
-                    )
-                    await ledger.append(connection, [record], now)
-            count += here
-            if here == 0:
+            async with self._database.read() as connection:
+                in_force = await holds.in_force(connection)
+                old = await loose.older_than(connection, now - keep, in_force)
+                found = await loose.find(connection, old, limit=BATCH)
+            if not found:
                 return count
+            async with self._database.write() as connection:
+                if await holds.in_force_until_commit(connection) != in_force:
+                    continue
+                await loose.destroy(connection, self._keys, found, why, now)
+                objects: dict[str, str | int] = {"class": OPERATIONS, "why": why, "things": len(found)}
+                await ledger.append(connection, [Record(Action.DESTROYED, objects=objects)], now)
+            count += len(found)
             await asyncio.sleep(BREATH_SECONDS)
 
     async def _redact(self) -> None:
         while True:
             async with self._database.read() as connection:
                 waiting = await retention.waiting_erasures(connection, BATCH)
-            for erasure in waiting:
-                # Before the event itself: what hangs below it can be found only while it is there.
-                children = await self._eraser.related(erasure.room, erasure.event)
-                below = [(erasure.destruction, erasure.room, child) for child in children]
-                redaction = await self._eraser.redact(erasure.room, erasure.event, f"nb-erase-{erasure.id}")
-                async with self._database.write() as connection:
-                    await retention.note_erasures(connection, below)
-                    state = "redacted" if redaction else "refused"
-                    await retention.settle_erasure(connection, erasure.id, state, redaction)
             if not waiting:
                 return
+            below: list[tuple[str, str, str]] = []
+            redactions: dict[int, EventId | None] = {}
+            try:
+                for erasure in waiting:
+                    # Before the event itself: what hangs below it can be found only while it is there.
+                    children = await self._eraser.related(erasure.room, erasure.event)
+                    below += [(erasure.destruction, erasure.room, child) for child in children]
+                    transaction = f"nb-erase-{erasure.id}"
+                    redactions[erasure.id] = await self._eraser.redact(
+                        erasure.room, erasure.event, transaction
+                    )
+            finally:  # what the homeserver has done until it was gone need not be asked of it again
+                async with self._database.write() as connection:
+                    await retention.note_erasures(connection, below)
+                    await retention.settle_erasures(connection, redactions)
 
     async def _prove(self) -> None:
+        purged, signer = await self._purge(), self._keys.signer()
         count = 0
         while True:
             async with self._database.read() as connection:
@@ -197,10 +204,9 @@ class Retention:
                 files = await attachments.files_of(connection, identifiers)
             if not unproved:
                 break
-            purged = await self._purge([erasure for found in events.values() for erasure in found])
             proofs = [await self._look(each, events[each.id], files[each.id]) for each in unproved]
             rows = await self._rows_left(proofs)
-            certificates = {proof.of.id: self._certificate(proof, purged, rows) for proof in proofs}
+            certificates = {proof.of.id: _certificate(proof, purged, rows, signer) for proof in proofs}
             async with self._database.write() as connection:
                 await retention.certify(connection, certificates)
             count += len(certificates)
@@ -223,49 +229,16 @@ class Retention:
         events = [each.event for proof in proofs for each, _ in proof.events]
         return await self._witness.left_of(events, [mxc for proof in proofs for mxc, _ in proof.files])
 
-    def _certificate(
-        self, proof: _Proof, purged: Mapping[RoomId, Purge], rows: Mapping[str, tuple[str, ...]] | None
-    ) -> str:
-        destroyed = proof.of
-        left = [name for name, presence in proof.looked if presence is Presence.THERE]
-        left += [
-            name for name, _ in proof.looked if rows and CIPHERTEXT in rows.get(name, ()) and name not in left
-        ]
-        if left:
-            log.error("content_still_there", certificate=destroyed.id, events=left)
-
-        def seen(name: str, presence: Presence) -> dict[str, Any]:
-            in_database = {} if rows is None else {"its_database_has": list(rows.get(name, ()))}
-            return {"homeserver_has": presence.value, **in_database}
-
-        statement = {
-            "id": destroyed.id,
-            "page": destroyed.page or "",
-            "class": destroyed.retention,
-            "why": destroyed.why,
-            "keys_destroyed_at": destroyed.at.isoformat(),
-            "homeserver_asked_at": proof.at.isoformat(),
-            "homeserver_database": "not given to be read" if rows is None else "looked at",
-            "events": [
-                {"room": each.room, "event": each.event, **seen(each.event, presence)}
-                for each, presence in proof.events
-            ],
-            "files": [{"file": mxc, **seen(mxc, presence)} for mxc, presence in proof.files],
-            "what_may_remain": _what_may_remain(proof, purged, rows or {}),
-        }
-        return sign_statement(CERTIFICATE, statement, self._keys.signer())
-
-    async def _purge(self, erasures: Iterable[Erasure]) -> dict[RoomId, Purge]:
-        last: dict[RoomId, Erasure] = {}
-        for erasure in erasures:
-            if erasure.redaction is not None:
-                last[erasure.room] = erasure
+    async def _purge(self) -> dict[RoomId, Purge]:
+        """Once for each room: it is the homeserver's heaviest work."""
+        async with self._database.read() as connection:
+            last = await retention.to_be_purged(connection)
+            alive = await retention.oldest_alive(connection, list(last))
         outcome: dict[RoomId, Purge] = {}
         for room, erasure in last.items():
-            async with self._database.read() as connection:
-                alive = await retention.oldest_alive(connection, room)
             # The newest event of a room can't be purged, and a redaction names what it took back.
-            before = alive or await self._eraser.mark(room, f"nb-mark-{erasure.id}") or erasure.redaction
+            mark = alive.get(room) or await self._eraser.mark(room, f"nb-mark-{erasure.id}")
+            before = mark or erasure.redaction
             assert before is not None  # noqa: S101 - only erasures with a redaction were taken
             outcome[room] = await self._eraser.purge(room, before)
             if outcome[room] is not Purge.DONE:
@@ -284,6 +257,42 @@ async def keep_held(
             await keys.hold(connection, await retention.keys_of(connection, [life.page]), hold.id)
 
 
+def _certificate(
+    proof: _Proof,
+    purged: Mapping[RoomId, Purge],
+    rows: Mapping[str, tuple[str, ...]] | None,
+    signer: Ed25519PrivateKey,
+) -> str:
+    destroyed = proof.of
+    left = [name for name, presence in proof.looked if presence is Presence.THERE]
+    left += [
+        name for name, _ in proof.looked if rows and CIPHERTEXT in rows.get(name, ()) and name not in left
+    ]
+    if left:
+        log.error("content_still_there", certificate=destroyed.id, events=left)
+
+    def seen(name: str, presence: Presence) -> dict[str, Any]:
+        in_database = {} if rows is None else {"its_database_has": list(rows.get(name, ()))}
+        return {"homeserver_has": presence.value, **in_database}
+
+    statement = {
+        "id": destroyed.id,
+        "page": destroyed.page or "",
+        "class": destroyed.retention,
+        "why": destroyed.why,
+        "keys_destroyed_at": destroyed.at.isoformat(),
+        "homeserver_asked_at": proof.at.isoformat(),
+        "homeserver_database": "not given to be read" if rows is None else "looked at",
+        "events": [
+            {"room": each.room, "event": each.event, **seen(each.event, presence)}
+            for each, presence in proof.events
+        ],
+        "files": [{"file": mxc, **seen(mxc, presence)} for mxc, presence in proof.files],
+        "what_may_remain": _what_may_remain(proof, purged, rows or {}),
+    }
+    return sign_statement(CERTIFICATE, statement, signer)
+
+
 def _what_may_remain(
     proof: _Proof, rooms: Mapping[RoomId, Purge], rows: Mapping[str, tuple[str, ...]]
 ) -> list[str]:
@@ -294,7 +303,7 @@ def _what_may_remain(
             "redaction_retention_period is over."
         )
     here = {erasure.room for erasure, _ in proof.events}
-    unpurged = sorted(room for room, purge in rooms.items() if purge is not Purge.DONE and room in here)
+    unpurged = sorted(room for room in here if rooms.get(room, Purge.DONE) is not Purge.DONE)
     if unpurged:
         left.append(f"The bot may not purge on this homeserver, or it failed, in: {', '.join(unpurged)}.")
     if any(presence is Presence.THERE for _, presence in proof.events):

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.phi import Phi
 from bridge.policy.retention import Hold, HoldKind
 from bridge.store.keys import KeyRing
 from bridge.store.tables import hold
+
+_NONE_NEW = text("LOCK TABLE hold IN SHARE MODE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,13 @@ async def in_force(connection: AsyncConnection) -> list[Hold]:
     """The holds that nobody has lifted."""
     rows = (await connection.execute(select(hold).where(hold.c.lifted_at.is_(None)))).all()
     return [_hold(row) for row in rows]
+
+
+async def in_force_until_commit(connection: AsyncConnection) -> list[Hold]:
+    """The holds that nobody has lifted, where none can be placed before this transaction has ended."""
+    if connection.dialect.name == "postgresql":  # SQLite has one writer at a time
+        await connection.execute(_NONE_NEW)
+    return await in_force(connection)
 
 
 def _hold(row: Row[Any]) -> Hold:

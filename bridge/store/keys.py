@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -125,25 +125,24 @@ class KeyRing:
         days = {retention: await self._day_key(connection, retention, now) for _, retention in keys}
         await self._move(connection, [(key, days[retention]) for key, retention in keys])
 
-    async def destroy(self, connection: AsyncConnection, key_ids: Sequence[str], today: str) -> int:
-        """Destroy data keys, and with a day's last one the day's key. Returns how many days' keys went.
+    async def destroy(self, connection: AsyncConnection, key_ids: Sequence[str], today: str) -> None:
+        """Destroy data keys, and with a day's last one the day's key.
 
         A day that is not over keeps its key, since more may yet be sealed under it.
         """
         if not key_ids:
-            return 0
+            return
         query = select(data_key.c.day_key).where(data_key.c.id.in_(key_ids)).distinct()
         days = list((await connection.execute(query)).scalars())
         await connection.execute(delete(data_key).where(data_key.c.id.in_(key_ids)))
-        used = select(data_key.c.day_key).where(data_key.c.day_key.in_(days))
+        used = exists().where(data_key.c.day_key == day_key.c.id)
         # A hold's key opens its reason as well, as long as the hold is in force.
         held = select(hold.c.id).where(hold.c.lifted_at.is_(None))
         over = day_key.c.day.not_in([today]) & day_key.c.day.not_in(held)
-        over &= day_key.c.id.in_(days) & day_key.c.id.not_in(used)
-        gone = (await connection.execute(delete(day_key).where(over))).rowcount
+        over &= day_key.c.id.in_(days) & ~used
+        await connection.execute(delete(day_key).where(over))
         for day in days:
             self._day_keys.pop(day, None)
-        return gone
 
     async def hold(self, connection: AsyncConnection, key_ids: Sequence[str], hold_id: str) -> None:
         """Move data keys under a hold's own key, so that the rest of their days can go."""

@@ -80,17 +80,31 @@ async def may_go(connection: AsyncConnection, words: EventId, loose: Loose) -> b
     return (await connection.execute(query)).first() is not None
 
 
-async def destroy(
-    connection: AsyncConnection, keys: KeyRing, loose: Loose, why: str, now: datetime, *, limit: int
-) -> int:
-    """Destroy what belongs to no page, is old enough and not held. Returns how many things it was."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Rows of what people wrote, of our own notices, and of requests that could not be read."""
+
+    said: Sequence[Any]
+    notices: Sequence[Any]
+    unread: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.said) + len(self.notices) + len(self.unread)
+
+
+async def find(connection: AsyncConnection, loose: Loose, *, limit: int) -> Found:
+    """What belongs to no page, is old enough and not held; of each kind so many."""
+    return Found(
+        await _old_words(connection, loose, limit),
+        await _old_notices(connection, loose, limit),
+        await _old_requests(connection, loose, limit),
+    )
+
+
+async def destroy(connection: AsyncConnection, keys: KeyRing, found: Found, why: str, now: datetime) -> None:
+    """Destroy what was found."""
     identifier = uuid4().hex
-    said = await _old_words(connection, loose, limit)
-    ours = await _old_notices(connection, loose, limit)
-    unread = await _old_requests(connection, loose, limit)
-    count = len(said) + len(ours) + len(unread)
-    if count == 0:
-        return 0
+    said, ours, unread = found.said, found.notices, found.unread
     facts = {"class": "operations", "why": why}
     await connection.execute(insert(destruction).values(id=identifier, facts=facts, at=now))
     places = [(identifier, row.room_id, row.event_id) for row in said]
@@ -99,15 +113,11 @@ async def destroy(
     await forget_words(connection, [row.event_id for row in said])
     await connection.execute(delete(outbox).where(outbox.c.id.in_([row.id for row in ours])))
     await destroy_intakes(connection, keys, unread, {row.id: identifier for row in unread}, now)
-    used = select(intake.c.data_key).where(intake.c.state != "destroyed")
-    used_too = select(outbox.c.data_key).where(outbox.c.data_key.is_not(None), outbox.c.state.in_(UNSENT))
-    query = select(data_key.c.id).where(
-        data_key.c.id.in_([row.data_key for row in ours if row.data_key]),
-        data_key.c.id.not_in(used.where(intake.c.data_key == data_key.c.id)),
-        data_key.c.id.not_in(used_too.where(outbox.c.data_key == data_key.c.id)),
-    )
+    used = exists().where(intake.c.data_key == data_key.c.id, intake.c.state != "destroyed")
+    used_too = exists().where(outbox.c.data_key == data_key.c.id, outbox.c.state.in_(UNSENT))
+    named = data_key.c.id.in_([row.data_key for row in ours if row.data_key])
+    query = select(data_key.c.id).where(named, ~used, ~used_too)
     await keys.destroy(connection, list((await connection.execute(query)).scalars()), now.date().isoformat())
-    return count
 
 
 async def _old_words(connection: AsyncConnection, loose: Loose, limit: int) -> Sequence[Any]:

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from sqlalchemy import (
     bindparam,
+    case,
     delete,
     exists,
     func,
@@ -157,16 +158,19 @@ async def intakes_of(connection: AsyncConnection, page_id: PageId) -> list[Intak
 
 async def destroy_pages(
     connection: AsyncConnection, keys: KeyRing, ends: Sequence[tuple[Life, str]], now: datetime
-) -> int:
-    """Destroy the content of pages here, and note what must go from their rooms. Returns how many day keys went."""
-    pages = [life.page for life, _ in ends]
+) -> list[PageId]:
+    """Destroy the content of pages here, and note what must go from their rooms.
+
+    Returns those whose content it was: others may have destroyed some since they were read.
+    """
+    state = case((page.c.state.in_(WAITING), PageState.EXPIRED.value), else_=page.c.state)
+    alive = page.c.id.in_([life.page for life, _ in ends]) & page.c.destroyed_at.is_(None)
+    statement = update(page).where(alive).values(state=state, destroyed_at=now).returning(page.c.id)
+    pages = [PageId(name) for name in (await connection.execute(statement)).scalars()]
+    ends = [(life, why) for life, why in ends if life.page in pages]
+    if not pages:
+        return []
     await connection.execute(delete(timer).where(timer.c.page.in_(pages)))
-    await connection.execute(
-        update(page)
-        .where(page.c.id.in_(pages), page.c.state.in_(WAITING))
-        .values(state=PageState.EXPIRED.value)
-    )
-    await connection.execute(update(page).where(page.c.id.in_(pages)).values(destroyed_at=now))
     ids = {life.page: uuid4().hex for life, _ in ends}
     facts = [
         {
@@ -178,40 +182,51 @@ async def destroy_pages(
         for life, why in ends
     ]
     await connection.execute(insert(destruction), facts)
-    sent = select(outbox.c.page, outbox.c.room, outbox.c.event).where(
-        outbox.c.page.in_(pages), outbox.c.event.is_not(None)
-    )
-    rows = (await connection.execute(sent)).all()
-    await note_erasures(connection, [(ids[row.page], row.room, row.event) for row in rows])
-    of_event = {row.event: row.page for row in rows}
-    answers = select(inbound.c.event_id, inbound.c.room_id, inbound.c.about).where(
-        inbound.c.about.in_(list(of_event)), inbound.c.state != "destroyed"
-    )
-    said = (await connection.execute(answers)).all()
-    await note_erasures(connection, [(ids[of_event[row.about]], row.room_id, row.event_id) for row in said])
-    await forget_words(connection, [row.event_id for row in said])
-    await connection.execute(
-        update(outbox).where(outbox.c.page.in_(pages)).values(sealed=None, wire_content=None)
-    )
-    await connection.execute(
-        update(outbox)
-        .where(outbox.c.page.in_(pages), outbox.c.state.in_(UNSENT))
-        .values(state="failed", error="its content was destroyed")
-    )
+    await _destroy_messages(connection, ids)
     # An event that several pages share goes with the last of them.
     other = page.alias()
-    alive = exists().where(
+    shared = exists().where(
         other.c.destroyed_at.is_(None), or_(other.c.intake == intake.c.id, other.c.id == intake.c.page)
     )
     query = (
         select(intake.c.id, intake.c.data_key, func.min(page.c.id).label("of"))
         .join(page, event_of_page)
-        .where(_belongs_to(pages), page.c.id.in_(pages), intake.c.state != "destroyed", ~alive)
+        .where(_belongs_to(pages), page.c.id.in_(pages), intake.c.state != "destroyed", ~shared)
         .group_by(intake.c.id, intake.c.data_key)
     )
     events = (await connection.execute(query)).all()
     destructions = {row.id: ids[row.of] for row in events}
-    return await destroy_intakes(connection, keys, events, destructions, now)
+    await destroy_intakes(connection, keys, events, destructions, now)
+    return pages
+
+
+async def _destroy_messages(connection: AsyncConnection, destructions: Mapping[PageId, str]) -> None:
+    """What was sent of pages, is on its way, or was answered: it must go from the rooms, and goes here."""
+    mine = outbox.c.page.in_(list(destructions))
+    query = select(outbox.c.page, outbox.c.room, outbox.c.event).where(mine)
+    messages = (await connection.execute(query)).all()
+    if not messages:
+        return
+    of = {row.event: destructions[row.page] for row in messages if row.event}
+    answers = select(inbound.c.event_id, inbound.c.room_id, inbound.c.about).where(
+        inbound.c.about.in_(list(of)), inbound.c.state != "destroyed"
+    )
+    said = (await connection.execute(answers)).all()
+    places = [(of[row.event], row.room, row.event) for row in messages if row.event]
+    places += [(of[row.about], row.room_id, row.event_id) for row in said]
+    await note_erasures(connection, places)
+    await forget_words(connection, [row.event_id for row in said])
+    unsent = outbox.c.state.in_(UNSENT)
+    await connection.execute(
+        update(outbox)
+        .where(mine)
+        .values(
+            sealed=None,
+            wire_content=None,
+            state=case((unsent, "failed"), else_=outbox.c.state),
+            error=case((unsent, "its content was destroyed"), else_=outbox.c.error),
+        )
+    )
 
 
 async def recall_words(
@@ -248,14 +263,16 @@ async def waiting_erasures(connection: AsyncConnection, limit: int) -> list[Eras
     return [_erasure(row) for row in (await connection.execute(query)).all()]
 
 
-async def settle_erasure(
-    connection: AsyncConnection, erasure_id: int, state: str, redaction: EventId | None = None
-) -> None:
-    """The event was redacted, or it turned out what is left of it."""
-    values: dict[str, Any] = {"state": state}
-    if redaction is not None:
-        values["redaction"] = redaction
-    await connection.execute(update(erasure).where(erasure.c.id == erasure_id).values(**values))
+async def settle_erasures(connection: AsyncConnection, redactions: Mapping[int, EventId | None]) -> None:
+    """Events were redacted, or (None) the homeserver refused."""
+    rows = [
+        {"which": identifier, "outcome": "redacted" if by else "refused", "by": by}
+        for identifier, by in redactions.items()
+    ]
+    if rows:
+        statement = update(erasure).where(erasure.c.id == bindparam("which"))
+        statement = statement.values(state=bindparam("outcome"), redaction=bindparam("by"))
+        await connection.execute(statement, rows)
 
 
 async def unproved(connection: AsyncConnection, limit: int) -> list[Destruction]:
@@ -289,8 +306,11 @@ async def certify(connection: AsyncConnection, certificates: Mapping[str, str]) 
     await connection.execute(delete(outbox).where(outbox.c.event.in_(named)))
 
 
-async def note_stragglers(connection: AsyncConnection, since: datetime) -> None:
-    """Messages of destroyed pages that were on their way to the homeserver when their content was destroyed."""
+async def stragglers(connection: AsyncConnection, since: datetime) -> list[tuple[str, str, str]]:
+    """Messages of destroyed pages that were on their way to the homeserver when their content was destroyed.
+
+    For each the destruction, the room and the event.
+    """
     noted = exists().where(erasure.c.event == outbox.c.event)
     query = (
         select(outbox.c.room, outbox.c.event, destruction.c.id)
@@ -298,8 +318,7 @@ async def note_stragglers(connection: AsyncConnection, since: datetime) -> None:
         .join(destruction, destruction.c.page == page.c.id)
         .where(page.c.destroyed_at >= since, outbox.c.event.is_not(None), ~noted)
     )
-    late = [(row.id, row.room, row.event) for row in (await connection.execute(query)).all()]
-    await note_erasures(connection, late)
+    return [(row.id, row.room, row.event) for row in (await connection.execute(query)).all()]
 
 
 async def certificates(connection: AsyncConnection, page_id: PageId | None = None) -> list[str]:
@@ -310,24 +329,37 @@ async def certificates(connection: AsyncConnection, page_id: PageId | None = Non
     return list((await connection.execute(query.order_by(destruction.c.at))).scalars())
 
 
-async def oldest_alive(connection: AsyncConnection, in_room: RoomId) -> EventId | None:
-    """The oldest event of a room that must not go yet: everything before it may be purged."""
+async def oldest_alive(connection: AsyncConnection, rooms: Sequence[RoomId]) -> dict[RoomId, EventId]:
+    """The oldest event of each room that must not go yet: everything before it may be purged."""
     gone = exists().where(erasure.c.event == outbox.c.event)
-    ours = (
-        select(outbox.c.event, outbox.c.sent_at)
-        .where(outbox.c.room == in_room, outbox.c.event.is_not(None), ~gone)
-        .order_by(outbox.c.id)
-        .limit(1)
+    first = select(func.min(outbox.c.id)).where(outbox.c.room.in_(rooms), outbox.c.event.is_not(None), ~gone)
+    ours = select(outbox.c.room, outbox.c.sent_at, outbox.c.event).where(
+        outbox.c.id.in_(first.group_by(outbox.c.room))
     )
-    theirs = (
-        select(inbound.c.event_id, inbound.c.sent_at)
-        .where(inbound.c.room_id == in_room, inbound.c.state != "destroyed")
-        .order_by(inbound.c.received_at)
-        .limit(1)
+    earliest = select(func.min(inbound.c.seq)).where(
+        inbound.c.room_id.in_(rooms), inbound.c.state != "destroyed"
     )
-    found = [(await connection.execute(query)).one_or_none() for query in (ours, theirs)]
-    alive = [(row[1], row[0]) for row in found if row is not None and row[1] is not None]
-    return EventId(min(alive)[1]) if alive else None
+    theirs = select(inbound.c.room_id, inbound.c.sent_at, inbound.c.event_id).where(
+        inbound.c.seq.in_(earliest.group_by(inbound.c.room_id))
+    )
+    alive: dict[RoomId, tuple[datetime, EventId]] = {}
+    for query in (ours, theirs):
+        for room, sent_at, event in (await connection.execute(query)).all():
+            if sent_at is not None:
+                alive[room] = min(alive.get(room, (sent_at, event)), (sent_at, event))
+    return {room: event for room, (_, event) in alive.items()}
+
+
+async def to_be_purged(connection: AsyncConnection) -> dict[RoomId, Erasure]:
+    """The last redaction in each room of which no certificate tells yet."""
+    latest = (
+        select(func.max(erasure.c.id))
+        .join(destruction, destruction.c.id == erasure.c.destruction)
+        .where(destruction.c.certificate.is_(None), erasure.c.redaction.is_not(None))
+        .group_by(erasure.c.room)
+    )
+    rows = (await connection.execute(select(erasure).where(erasure.c.id.in_(latest)))).all()
+    return {RoomId(row.room): _erasure(row) for row in rows}
 
 
 def _belongs_to(pages: Sequence[PageId]) -> Any:
@@ -341,18 +373,15 @@ async def destroy_intakes(
     rows: Sequence[Any],
     destructions: Mapping[str, str],
     now: datetime,
-) -> int:
-    """Destroy events (rows with `id` and `data_key`) and their keys, each for a destruction.
-
-    Returns how many day keys went.
-    """
+) -> None:
+    """Destroy events (rows with `id` and `data_key`) and their keys, each for a destruction."""
     events = [row.id for row in rows]
     await connection.execute(
         update(intake).where(intake.c.id.in_(events)).values(state="destroyed", sealed=b"")
     )
     await attachments.destroy(connection, destructions)
     await reports.destroy(connection, events)
-    return await keys.destroy(connection, [row.data_key for row in rows], now.date().isoformat())
+    await keys.destroy(connection, [row.data_key for row in rows], now.date().isoformat())
 
 
 async def forget_words(connection: AsyncConnection, events: Sequence[str]) -> None:

@@ -77,7 +77,7 @@ data_key = Table(
     "data_key",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("day_key", Text, ForeignKey("day_key.id"), nullable=False),
+    Column("day_key", Text, ForeignKey("day_key.id"), nullable=False, index=True),
     Column("wrapped", LargeBinary, nullable=False),
 )
 
@@ -150,7 +150,7 @@ intake = Table(
     Column("unreadable", Text),
     Column("caller_mac", LargeBinary),
     Column("page", Text, index=True),  # that it joined; those that it opened name it
-    Column("data_key", Text, nullable=False),
+    Column("data_key", Text, nullable=False, index=True),
     Column("sealed", LargeBinary, nullable=False),
     Column("received_at", Instant, nullable=False),
     Column("reply", Text),  # the fixed words that its source was told, "" for none
@@ -164,6 +164,8 @@ Index(
     postgresql_where=intake.c.state != "destroyed",
 )
 Index("ix_intake_caller", intake.c.caller_mac, intake.c.received_at)
+_unread = intake.c.unreadable.is_not(None)
+Index("ix_intake_unreadable", intake.c.received_at, sqlite_where=_unread, postgresql_where=_unread)
 Index(
     "ix_intake_todo",
     intake.c.seq,
@@ -428,6 +430,8 @@ outbox = Table(
 _loose = outbox.c.page.is_(None)
 Index("ix_outbox_loose", outbox.c.created_at, sqlite_where=_loose, postgresql_where=_loose)
 Index("ix_outbox_event", outbox.c.event)
+_keyed = outbox.c.data_key.is_not(None)
+Index("ix_outbox_data_key", outbox.c.data_key, sqlite_where=_keyed, postgresql_where=_keyed)
 Index("ix_outbox_page", outbox.c.page)
 Index(
     "ix_outbox_todo",

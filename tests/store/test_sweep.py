@@ -21,7 +21,7 @@ from bridge.model.doors import Presence, Purge, Witness
 from bridge.model.errors import HomeserverDatabaseError, HomeserverError
 from bridge.model.ids import EventId, RoomId
 from bridge.model.phi import Phi
-from bridge.policy.retention import Hold, HoldKind
+from bridge.policy.retention import Hold, HoldKind, Life
 from bridge.store import holds, ledger, pages, retention, tables
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
@@ -169,6 +169,39 @@ async def test_held_content_survives_a_sweep_and_the_homeserver_keeps_it(
         await holds.lift(connection, "case", "@counsel", LATER)
     await sweeper(database, keys, homeserver).step()
     assert homeserver.events == []
+
+
+async def test_a_hold_that_is_placed_during_a_sweep_keeps_what_the_sweep_has_found_already(
+    database: Database, keys: KeyRing, inbox: IntakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = await open_page(database, keys, inbox, "1")
+    find = retention.lives
+
+    async def found_and_then_held(*search: Any, **bounds: Any) -> list[Life]:
+        lives = await find(*search, **bounds)
+        if lives:
+            async with database.write() as connection:
+                hold = Hold("case", HoldKind.PAGE, life.page)
+                await holds.place(connection, keys, hold, reason=Phi("Court"), by="@counsel", now=NOW)
+        return lives
+
+    monkeypatch.setattr(retention, "lives", found_and_then_held)
+    homeserver = Homeserver({"$1": []})
+    await sweeper(database, keys, homeserver).step()
+    assert homeserver.redacted == {}
+    async with database.read() as connection:
+        event, _ = await inbox.event_of(connection, await intake_of(database, life))
+        assert event.body == Phi("Bed 12")
+
+
+async def test_a_page_that_was_destroyed_since_it_was_found_is_not_destroyed_again(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    life = await open_page(database, keys, inbox, "1")
+    async with database.write() as connection:
+        assert await retention.destroy_pages(connection, keys, [(life, "recalled")], NOW) == [life.page]
+    async with database.write() as connection:
+        assert await retention.destroy_pages(connection, keys, [(life, "its time is up")], NOW) == []
 
 
 @pytest.mark.parametrize("kind", HoldKind)

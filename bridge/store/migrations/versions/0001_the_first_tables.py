@@ -44,6 +44,12 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_captured_data_key"), ["data_key"], unique=False)
 
     op.create_table(
+        "channel_note",
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("note", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("channel", name=op.f("pk_channel_note")),
+    )
+    op.create_table(
         "destruction",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("page", sa.Text(), nullable=True),
@@ -179,6 +185,7 @@ def upgrade() -> None:
             postgresql_where=sa.text("state != 'destroyed'"),
         )
         batch_op.create_index("ix_intake_caller", ["caller_mac", "received_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_intake_data_key"), ["data_key"], unique=False)
         batch_op.create_index(batch_op.f("ix_intake_page"), ["page"], unique=False)
         batch_op.create_index(
             "ix_intake_todo",
@@ -186,6 +193,13 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("state = 'todo'"),
             postgresql_where=sa.text("state = 'todo'"),
+        )
+        batch_op.create_index(
+            "ix_intake_unreadable",
+            ["received_at"],
+            unique=False,
+            sqlite_where=sa.text("unreadable IS NOT NULL"),
+            postgresql_where=sa.text("unreadable IS NOT NULL"),
         )
 
     op.create_table(
@@ -269,12 +283,6 @@ def upgrade() -> None:
         sa.Column("event_id", sa.Text(), nullable=False),
         sa.Column("received_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("room_id", "user_id", name=op.f("pk_read_receipt")),
-    )
-    op.create_table(
-        "channel_note",
-        sa.Column("channel", sa.Text(), nullable=False),
-        sa.Column("note", sa.JSON(), nullable=False),
-        sa.PrimaryKeyConstraint("channel", name=op.f("pk_channel_note")),
     )
     op.create_table(
         "reconciliation",
@@ -546,6 +554,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["day_key"], ["day_key.id"], name=op.f("fk_data_key_day_key")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_data_key")),
     )
+    with op.batch_alter_table("data_key", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_data_key_day_key"), ["day_key"], unique=False)
+
     op.create_table(
         "outbox",
         sa.Column(
@@ -578,6 +589,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("txn_id", name=op.f("uq_outbox_txn_id")),
     )
     with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_outbox_data_key",
+            ["data_key"],
+            unique=False,
+            sqlite_where=sa.text("data_key IS NOT NULL"),
+            postgresql_where=sa.text("data_key IS NOT NULL"),
+        )
         batch_op.create_index("ix_outbox_event", ["event"], unique=False)
         batch_op.create_index(
             "ix_outbox_loose",
@@ -606,8 +624,7 @@ def upgrade() -> None:
     with op.batch_alter_table("timer", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_timer_due_at"), ["due_at"], unique=False)
 
-
-# ### end Alembic commands ###
+    # ### end Alembic commands ###
 
 
 def downgrade() -> None:
@@ -627,8 +644,16 @@ def downgrade() -> None:
             "ix_outbox_loose", sqlite_where=sa.text("page IS NULL"), postgresql_where=sa.text("page IS NULL")
         )
         batch_op.drop_index("ix_outbox_event")
+        batch_op.drop_index(
+            "ix_outbox_data_key",
+            sqlite_where=sa.text("data_key IS NOT NULL"),
+            postgresql_where=sa.text("data_key IS NOT NULL"),
+        )
 
     op.drop_table("outbox")
+    with op.batch_alter_table("data_key", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_data_key_day_key"))
+
     op.drop_table("data_key")
     with op.batch_alter_table("report", schema=None) as batch_op:
         batch_op.drop_index(
@@ -734,11 +759,17 @@ def downgrade() -> None:
     op.drop_table("leaver")
     with op.batch_alter_table("intake", schema=None) as batch_op:
         batch_op.drop_index(
+            "ix_intake_unreadable",
+            sqlite_where=sa.text("unreadable IS NOT NULL"),
+            postgresql_where=sa.text("unreadable IS NOT NULL"),
+        )
+        batch_op.drop_index(
             "ix_intake_todo",
             sqlite_where=sa.text("state = 'todo'"),
             postgresql_where=sa.text("state = 'todo'"),
         )
         batch_op.drop_index(batch_op.f("ix_intake_page"))
+        batch_op.drop_index(batch_op.f("ix_intake_data_key"))
         batch_op.drop_index("ix_intake_caller")
         batch_op.drop_index(
             "ix_intake_alive",
@@ -778,6 +809,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_destruction_page"))
 
     op.drop_table("destruction")
+    op.drop_table("channel_note")
     with op.batch_alter_table("captured", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_captured_data_key"))
 
