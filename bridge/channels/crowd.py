@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -61,6 +62,14 @@ def _longest_waiting(guests: Iterable[Guest]) -> Guest | None:
     counts = Counter(each.source for _, each in waiting)
     found = max(waiting, key=lambda each: (counts[each[1].source], -each[0]), default=None)
     return found[1] if found is not None else None
+
+
+def turn_away(transport: asyncio.BaseTransport, said: bytes) -> None:
+    """Say why, and close. Whatever still comes is not looked at."""
+    transport.set_protocol(asyncio.Protocol())
+    if isinstance(transport, asyncio.WriteTransport):
+        transport.write(said)
+    transport.close()
 
 
 def source_of(address: str) -> str:

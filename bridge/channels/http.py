@@ -25,7 +25,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 from prometheus_client.registry import Collector
 
 from bridge.channels.channel import Answer, Channel, Handler, Request, Tap, refusal
-from bridge.channels.crowd import Crowd, source_of
+from bridge.channels.crowd import Crowd, source_of, turn_away
 from bridge.channels.meters import Meters
 from bridge.channels.rate import Rate
 from bridge.channels.settings import is_peer
@@ -348,9 +348,7 @@ class _Connection(web.RequestHandler):
         self.source = None if is_peer(peer, self._door.proxies) else source_of(peer)
         if not self._door.crowd.admit(self):
             self._door.turned_away()
-            turned_away = _TurnedAway()
-            transport.set_protocol(turned_away)
-            turned_away.connection_made(transport)
+            turn_away(transport, _last_words(_FULL))
             return
         self._silence = self._loop.call_later(self._door.silent_seconds, self._close_if_silent)
         super().connection_made(transport)
@@ -411,15 +409,6 @@ class _Connection(web.RequestHandler):
 
     def log_exception(self, *_: Any, **kw: Any) -> None:
         _note_failure(kw.get("exc_info"))
-
-
-class _TurnedAway(asyncio.Protocol):
-    """A connection over the bound: it is told so, and closed."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.write(_last_words(_FULL))
-        transport.close()
 
 
 def _last_words(answer: Answer) -> bytes:

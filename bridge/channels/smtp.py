@@ -24,6 +24,7 @@ from aiosmtpd.smtp import Envelope, Session
 from pydantic import Field
 
 from bridge.channels.channel import Channel, ChannelType, Surroundings
+from bridge.channels.crowd import Crowd, source_of, turn_away
 from bridge.channels.numbers import normal_number
 from bridge.channels.rate import Rate
 from bridge.channels.settings import is_peer
@@ -37,11 +38,13 @@ from bridge.model.phi import Phi, protect_optional
 from bridge.model.priority import Priority
 
 MAX_MAIL = 5 * 1024 * 1024  # bytes: a voicemail of some minutes is attached
-MAX_CONNECTIONS = 32
+MAX_CONNECTIONS = 64
+MAX_OF_ONE = 20  # connections from one address: as many as Postfix makes
 MAX_RECIPIENTS = 16
 MAX_COMMANDS = 100  # of each kind in one connection
 SILENT_SECONDS = 60.0
 SESSION_SECONDS = 300.0  # for all of a connection
+LINGER_SECONDS = 2.0  # for the last word to be read
 
 log = structlog.get_logger(__name__)
 
@@ -65,17 +68,13 @@ def build(channel: ChannelId, settings: SmtpSettings, around: Surroundings) -> C
     async def serve() -> None:
         # Its log repeats what a sender wrote.
         logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)
-        doors: set[_Door] = set()
+        crowd = Crowd(MAX_CONNECTIONS, MAX_OF_ONE)
         context = _tls(settings)
         desk = _Desk(channel, settings, around, Rate(settings.per_minute))
 
         def door() -> asyncio.BaseProtocol:
-            if len(doors) >= MAX_CONNECTIONS:
-                around.count(channel, "too_many_connections")
-                log.info("connection_refused", channel=channel, outcome="too_many_connections")
-                return _TurnedAway()
             return _Door(
-                doors,
+                crowd,
                 desk,
                 data_size_limit=MAX_MAIL,
                 enable_SMTPUTF8=True,
@@ -93,8 +92,8 @@ def build(channel: ChannelId, settings: SmtpSettings, around: Surroundings) -> C
                 await around.tell(channel, None)
                 await server.serve_forever()
         finally:
-            for each in list(doors):
-                each.end()
+            for each in list(crowd.here):
+                each.make_room()
 
     return Channel(channel, SMTP.name, serve=serve)
 
@@ -113,20 +112,37 @@ def _tls(settings: SmtpSettings) -> ssl.SSLContext | None:
 class _Door(aiosmtpd.SMTP):
     """One connection, within the bounds of time and number that the library does not have."""
 
-    def __init__(self, doors: set[_Door], desk: _Desk, **bounds: Any) -> None:
+    def __init__(self, crowd: Crowd, desk: _Desk, **bounds: Any) -> None:
         super().__init__(desk, **bounds)
         self._desk = desk
-        self._doors = doors
+        self._crowd = crowd
         self._end: asyncio.TimerHandle | None = None
+        self.source: str | None = None
+        self.since: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._doors.add(self)
-        if self._end is None:  # it is called again after STARTTLS
-            self._end = asyncio.get_running_loop().call_later(SESSION_SECONDS, self.end)
-        super().connection_made(transport)
+        if self._end is None and (refused := self._refused(transport)):
+            turn_away(transport, refused)
+            return
+        super().connection_made(transport)  # once more after STARTTLS
+
+    def _refused(self, transport: asyncio.BaseTransport) -> bytes | None:
+        """Begin the connection's time, or say why it is not let in."""
+        loop, peer = asyncio.get_running_loop(), str((transport.get_extra_info("peername") or ("",))[0])
+        self.source, self.since = source_of(peer), loop.time()
+        if not is_peer(peer, self._desk.settings.peers):
+            outcome, said = "unknown_peer", _STRANGER
+        elif not self._crowd.admit(self):
+            outcome, said = "too_many_connections", _FULL
+        else:
+            self._end = loop.call_later(SESSION_SECONDS, self._leave, _LATE)
+            return None
+        self._desk.around.count(self._desk.channel, outcome)
+        log.info("connection_refused", channel=self._desk.channel, outcome=outcome)
+        return said
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._doors.discard(self)
+        self._crowd.leave(self)
         if self._end is not None:
             self._end.cancel()
         super().connection_lost(error)
@@ -141,19 +157,23 @@ class _Door(aiosmtpd.SMTP):
         self._desk.around.tap(self._desk.channel, ">", Phi(raw))
         await super().push(status)
 
-    def end(self) -> None:
-        """End the connection now."""
-        if isinstance(self.transport, asyncio.WriteTransport):
-            self.transport.abort()
+    def make_room(self) -> None:
+        """End the connection for another's sake."""
+        self._leave(_FULL)
+
+    def _timeout_cb(self) -> None:  # the library's own says nothing
+        self._leave(_LATE)
+
+    def _leave(self, said: bytes) -> None:
+        if isinstance(self.transport, asyncio.WriteTransport) and not self.transport.is_closing():
+            self.transport.write(said)
+            self.transport.close()
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.abort)
 
 
-class _TurnedAway(asyncio.Protocol):
-    """A connection over the bound: it is told so, and closed."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.write(b"421 4.7.0 Too many connections, try again\r\n")
-        transport.close()
+_STRANGER = b"554 5.7.1 This address is not among the channel's peers\r\n"
+_FULL = b"421 4.7.0 Too many connections, try again\r\n"
+_LATE = b"421 4.4.2 The connection took too long, try again\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +188,8 @@ class _Desk:
     async def handle_MAIL(  # noqa: N802
         self, _: aiosmtpd.SMTP, session: Session, envelope: Envelope, address: str, __: list[str]
     ) -> str:
-        """Who sends: only the peers may."""
-        peer = session.peer[0] if session.peer else ""
-        if not is_peer(peer, self.settings.peers):
-            self.around.count(self.channel, "unknown_peer")
-            return "550 5.7.1 This address is not among the channel's peers"
-        if self.rate.wait(peer):
+        """Who sends: only so often."""
+        if self.rate.wait(source_of(session.peer[0] if session.peer else "")):
             self.around.count(self.channel, "too_many_mails")
             return "450 4.7.1 Too many mails, try again in a minute"
         envelope.mail_from = address
@@ -191,8 +207,15 @@ class _Desk:
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
 
-    async def handle_DATA(self, _: aiosmtpd.SMTP, __: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, door: _Door, _: Session, envelope: Envelope) -> str:  # noqa: N802
         """The mail itself: an event for each recipient, durable before the answer."""
+        door.since = None
+        try:
+            return await self._taken(envelope)
+        finally:
+            door.since = asyncio.get_running_loop().time()
+
+    async def _taken(self, envelope: Envelope) -> str:
         content = Phi(envelope.original_content or b"")
         mail = await asyncio.to_thread(read_mail, content)
         try:

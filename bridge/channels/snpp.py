@@ -23,7 +23,7 @@ from bridge.channels.numbers import normal_number
 from bridge.channels.rate import Rate
 from bridge.channels.settings import Region, is_one_of
 from bridge.channels.snpp_two_way import WISHES, TwoWay
-from bridge.channels.tcp import ListenerSettings, serve_lines
+from bridge.channels.tcp import Line, ListenerSettings, serve_lines
 from bridge.config.values import SecretRef, one_or_more
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.event import EventKind, IntakeEvent
@@ -58,7 +58,9 @@ def build(channel: ChannelId, settings: SnppSettings, around: Surroundings) -> C
     desk = _Desk(channel, secrets, settings.region, around, Rate(settings.per_minute))
 
     async def serve() -> None:
-        await serve_lines(channel, settings, around, partial(_talk, desk), refused=_REFUSED, full=_FULL)
+        await serve_lines(
+            channel, settings, around, partial(_talk, desk), refused=_REFUSED, full=_FULL, late=_LATE
+        )
 
     return Channel(channel, SNPP.name, serve=serve)
 
@@ -95,42 +97,41 @@ class _Draft:
 _Step = tuple[_Draft, str]  # what is known after a command, and its answer
 
 
-async def _talk(desk: _Desk, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _talk(desk: _Desk, line: Line) -> None:
     """One conversation, from greeting to goodbye."""
-    draft = _Draft(logged_in=not desk.secrets, peer=(writer.get_extra_info("peername") or ("",))[0])
-    await _say(desk, writer, "220 SNPP gateway ready")
+    draft = _Draft(logged_in=not desk.secrets, peer=line.source)
+    await _say(desk, line, "220 SNPP gateway ready")
     mistakes = 0
     for _ in range(MAX_COMMANDS):
         try:
-            line = decoded(await _hear(desk, reader))
-            if line[:4].upper() == "DATA":
-                draft, reply = await _data(desk, draft, reader, writer)
+            said = decoded(await _hear(desk, line))
+            if said[:4].upper() == "DATA":
+                draft, reply = await _data(desk, draft, line)
             else:
-                draft, reply = await _obey(desk, draft, line)
+                draft, reply = await _obey(desk, draft, said)
         except asyncio.LimitOverrunError:
             reply = "421 The line is too long, goodbye"
         except TimeoutError:
             reply = "421 Nothing was said for a minute, goodbye"
         mistakes += reply.startswith("5")
-        await _say(desk, writer, reply)
+        await _say(desk, line, reply)
         if reply.startswith(("221", "421")):
             return
         if mistakes >= MAX_MISTAKES:
             break
-    await _say(desk, writer, "421 Too many errors or commands, goodbye")
+    await _say(desk, line, "421 Too many errors or commands, goodbye")
 
 
-async def _say(desk: _Desk, writer: asyncio.StreamWriter, reply: str) -> None:
+async def _say(desk: _Desk, line: Line, reply: str) -> None:
     desk.around.tap(desk.channel, ">", Phi(reply.encode()))
-    writer.write(reply.encode() + b"\r\n")
-    await writer.drain()
+    line.writer.write(reply.encode() + b"\r\n")
+    await line.writer.drain()
 
 
-async def _hear(desk: _Desk, reader: asyncio.StreamReader) -> bytes:
-    async with asyncio.timeout(SILENT_SECONDS):
-        line = await reader.readuntil(b"\n")
-    desk.around.tap(desk.channel, "<", Phi(line))
-    return line
+async def _hear(desk: _Desk, line: Line) -> bytes:
+    said = await line.hear(SILENT_SECONDS)
+    desk.around.tap(desk.channel, "<", Phi(said))
+    return said
 
 
 def decoded(line: bytes) -> str:
@@ -142,21 +143,19 @@ def decoded(line: bytes) -> str:
         return line.decode("cp1252", errors="replace")
 
 
-async def _data(
-    desk: _Desk, draft: _Draft, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> _Step:
+async def _data(desk: _Desk, draft: _Draft, line: Line) -> _Step:
     """A message of several lines, up to a lone full stop."""
     if draft.text is not None:
         return draft, _TWO_MESSAGES
-    await _say(desk, writer, "354 Begin input; end with <CRLF>.<CRLF>")
+    await _say(desk, line, "354 Begin input; end with <CRLF>.<CRLF>")
     lines: list[str] = []
     size = 0
-    while (line := await _hear(desk, reader)).rstrip(b"\r\n") != b".":
-        size += len(line)
+    while (said := await _hear(desk, line)).rstrip(b"\r\n") != b".":
+        size += len(said)
         if size > MAX_TEXT:
             return draft, "421 The message is too long, goodbye"
         # RFC 1861 leaves the escaping to the clients' habit, which is that of SMTP.
-        lines.append(decoded(line.removeprefix(b".") if line.startswith(b"..") else line))
+        lines.append(decoded(said.removeprefix(b".") if said.startswith(b"..") else said))
     return replace(draft, text="\n".join(lines)), "250 Message accepted"
 
 
@@ -266,6 +265,7 @@ _COMMANDS: dict[str, Callable[[_Draft, str], _Step]] = {
 _TWO_MESSAGES = "503 There is a message already"
 _REFUSED = b"421 This address is not among the channel's peers\r\n"
 _FULL = b"421 Too many connections, try again\r\n"
+_LATE = b"421 The connection took too long, goodbye\r\n"
 
 
 async def _send(desk: _Desk, draft: _Draft) -> _Step:

@@ -6,12 +6,15 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
 from typing import Annotated
 
 import structlog
 from pydantic import Field, IPvAnyNetwork
 
 from bridge.channels.channel import Surroundings
+from bridge.channels.crowd import Crowd, source_of
 from bridge.channels.rate import Rate
 from bridge.channels.settings import is_peer
 from bridge.config.values import NumberSetting, Section, Setting, one_or_more
@@ -19,11 +22,38 @@ from bridge.model.ids import ChannelId
 
 MAX_LINE = 8 * 1024  # bytes
 MAX_CONNECTIONS = 64
+MAX_OF_ONE = 16  # connections from one address
 SESSION_SECONDS = 300.0  # for all of a connection
 
 log = structlog.get_logger(__name__)
 
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+@dataclass(slots=True, eq=False)
+class Line:
+    """A connection of lines. `since` is the moment from which it is waited for; None while it waits."""
+
+    source: str
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    full: bytes
+    since: float | None = 0.0
+
+    async def hear(self, seconds: float) -> bytes:
+        """The next line, to its end. Raises `TimeoutError`, `LimitOverrunError` and `IncompleteReadError`."""
+        self.since = monotonic()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.reader.readuntil(b"\n")
+        finally:
+            self.since = None
+
+    def make_room(self) -> None:
+        """Leave for another's sake."""
+        self.writer.write(self.full)
+        self.writer.close()
+
+
+Talk = Callable[[Line], Awaitable[None]]
 
 
 class ListenerSettings(Section):
@@ -51,15 +81,17 @@ async def serve_lines(
     *,
     refused: bytes,
     full: bytes,
+    late: bytes,
     max_connections: int = MAX_CONNECTIONS,
+    max_of_one: int = MAX_OF_ONE,
     session_seconds: float = SESSION_SECONDS,
 ) -> None:
     """Listen until cancelled, and talk to each peer that connects.
 
-    `refused` and `full` are what others, and those over the bounds, are told. Raises `OSError` if the address
-    can't be listened on.
+    `refused`, `full` and `late` are what others, those over the bounds, and those whose time is up are told. Raises
+    `OSError` if the address can't be listened on.
     """
-    running: set[asyncio.Task[None]] = set()
+    crowd = Crowd(max_connections, max_of_one)
     rate = Rate(settings.per_minute)
 
     def turn_away(writer: asyncio.StreamWriter, said: bytes, outcome: str) -> None:
@@ -67,15 +99,15 @@ async def serve_lines(
         _turn_away(channel, writer, said, outcome)
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peername = writer.get_extra_info("peername") or ("",)
-        if not is_peer(peername[0], settings.peers):
+        peer = str((writer.get_extra_info("peername") or ("",))[0])
+        line = Line(source_of(peer), reader, writer, full, since=monotonic())
+        if not is_peer(peer, settings.peers):
             turn_away(writer, refused, "unknown_peer")
-        elif len(running) >= max_connections or rate.wait(peername[0]):
+        elif rate.wait(line.source) or not crowd.admit(line):
             turn_away(writer, full, "too_many_connections")
         else:
-            task = talks.create_task(_bounded(channel, talk, reader, writer, session_seconds))
-            running.add(task)
-            task.add_done_callback(running.discard)
+            task = talks.create_task(_bounded(channel, talk, line, session_seconds, late))
+            task.add_done_callback(lambda _: crowd.leave(line))
 
     server = await asyncio.start_server(
         connected, settings.host, settings.port, limit=MAX_LINE, start_serving=False
@@ -93,17 +125,18 @@ def _turn_away(channel: ChannelId, writer: asyncio.StreamWriter, said: bytes, ou
     writer.close()
 
 
-async def _bounded(
-    channel: ChannelId, talk: Talk, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float
-) -> None:
+async def _bounded(channel: ChannelId, talk: Talk, line: Line, seconds: float, late: bytes) -> None:
     """Talk within the time there is. A failure is logged by its place alone: its text may hold content."""
+    writer = line.writer
     try:
         async with asyncio.timeout(seconds):
-            await talk(reader, writer)
+            await talk(line)
             writer.close()
             await writer.wait_closed()
-    except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
-        pass  # the other side is gone, or never came to an end
+    except TimeoutError:
+        writer.write(late)
+    except (ConnectionError, asyncio.IncompleteReadError):
+        pass  # the other side is gone
     except Exception as error:  # noqa: BLE001 - one connection's failure is not the next one's
         at = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
         log.error(  # noqa: TRY400 - without the error's own words

@@ -17,7 +17,7 @@ from bridge.channels.channel import Surroundings
 from bridge.channels.rate import Rate
 from bridge.channels.smtp import read_mail
 from bridge.channels.snpp import _Desk, _talk
-from bridge.channels.tcp import MAX_LINE
+from bridge.channels.tcp import MAX_LINE, Line
 from bridge.channels.wctp import _event, _version
 from bridge.channels.xml import read_xml
 from bridge.model.event import IntakeEvent
@@ -44,9 +44,6 @@ class Said:
     async def drain(self) -> None:
         await asyncio.sleep(0)
 
-    def get_extra_info(self, _name: str) -> None:
-        return None
-
 
 def hear_ami(data: bytes) -> None:
     BOARD.hear(parse_message(data))
@@ -62,7 +59,7 @@ def hear_snpp(data: bytes) -> None:
         reader.feed_data(data)
         reader.feed_eof()
         with contextlib.suppress(asyncio.IncompleteReadError):
-            await _talk(desk, reader, cast("asyncio.StreamWriter", said))
+            await _talk(desk, Line("peer", reader, cast("asyncio.StreamWriter", said), b""))
         assert all(re.match("[2-9][0-9]{2} ", line) for line in said.lines)
         assert ("250 Page sent" in said.lines) <= bool(inbox.events)
         for event in inbox.events:

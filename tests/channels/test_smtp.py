@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from bridge.channels import smtp
 from bridge.channels.smtp import read_mail
 from bridge.model.attachment import Attachment
+from bridge.model.doors import Receipt
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
@@ -115,7 +116,7 @@ async def test_mail_for_another_domain_is_refused(port: int, inbox: RememberingI
 
 async def test_mail_from_another_address_is_refused(inbox: RememberingInbox) -> None:
     async with listening(SMTP.replace("127.0.0.1", "10.0.0.1"), inbox) as port:
-        with pytest.raises(smtplib.SMTPSenderRefused, match="550"):
+        with pytest.raises(smtplib.SMTPConnectError, match="554"):
             await send(port, mail())
 
 
@@ -140,13 +141,38 @@ async def test_too_many_addresses_are_refused(port: int, inbox: RememberingInbox
     assert len(inbox.events) == 16
 
 
-async def test_connections_over_the_bound_are_turned_away(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smtp, "MAX_CONNECTIONS", 1)
+async def test_who_is_slow_makes_room_and_is_told_so(port: int, inbox: RememberingInbox) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     assert (await reader.readline()).startswith(b"220")
-    with pytest.raises(smtplib.SMTPConnectError, match="421"):
-        await client(port, lambda connection: connection.noop())
-    writer.close()
+    others = [await asyncio.open_connection("127.0.0.1", port) for _ in range(smtp.MAX_OF_ONE - 1)]
+    await send(port, mail())
+    assert len(inbox.events) == 1
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"421 4.7.0 Too many connections")
+    for _, each in [(reader, writer), *others]:
+        each.close()
+
+
+async def test_connections_over_the_bound_are_turned_away_while_the_others_mails_are_kept(
+    inbox: RememberingInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived, released = asyncio.Event(), asyncio.Event()
+    accept = inbox.accept
+
+    async def slowly(event: IntakeEvent) -> Receipt:
+        arrived.set()
+        await released.wait()
+        return await accept(event)
+
+    monkeypatch.setattr(inbox, "accept", slowly)
+    monkeypatch.setattr(smtp, "MAX_OF_ONE", 1)
+    async with listening(SMTP, inbox) as port:
+        sending = asyncio.create_task(send(port, mail()))
+        await arrived.wait()
+        with pytest.raises(smtplib.SMTPConnectError, match="421"):
+            await client(port, lambda connection: connection.noop())
+        released.set()
+        await sending
+    assert len(inbox.events) == 1
 
 
 async def test_mails_over_the_rate_are_told_to_come_again_and_counted(inbox: RememberingInbox) -> None:
@@ -175,7 +201,15 @@ async def test_a_connection_ends_in_its_time(
     monkeypatch.setattr(smtp, "SESSION_SECONDS", 0.05)
     async with listening(SMTP, inbox) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.wait_for(reader.read(), 5)
+        assert b"421 4.4.2 The connection took too long" in await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+
+async def test_who_says_nothing_is_told_so(inbox: RememberingInbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smtp, "SILENT_SECONDS", 0.05)
+    async with listening(SMTP, inbox) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert b"421 4.4.2 The connection took too long" in await asyncio.wait_for(reader.read(), 5)
         writer.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.channels import snpp, tcp
+from bridge.channels.channel import Surroundings
+from bridge.channels.snpp import SnppSettings
 from bridge.model.doors import Receipt
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
@@ -22,8 +25,9 @@ from bridge.model.phi import Phi
 from bridge.model.priority import Priority
 from bridge.model.progress import Progress
 from bridge.model.report import Answered, Standing
-from tests.channels.wire import SNPP, RememberingInbox, listening
+from tests.channels.wire import SNPP, RememberingInbox, free_port, listening, reachable
 
+DOOR = ChannelId("door")
 AT = datetime(2026, 11, 24, 3, 12, tzinfo=UTC)
 DIALOGS = (Path(__file__).parent / "captures" / "snpp_dialogs.txt").read_text()
 WITH_PASSWORD = f"{SNPP}secrets: env:TEST_KANNEL_SECRET\n"
@@ -299,17 +303,82 @@ async def test_another_address_is_turned_away(inbox: RememberingInbox) -> None:
         assert codes(await say(port)) == "421"
 
 
-async def test_connections_over_the_bound_are_turned_away(
-    port: int, inbox: RememberingInbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(tcp.MAX_CONNECTIONS)]
+async def test_who_is_slow_makes_room_and_is_told_so(port: int, inbox: RememberingInbox) -> None:
+    waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(tcp.MAX_OF_ONE)]
     for reader, _ in waiting:
         await reader.readline()
-    assert codes(await say(port)) == "421"
+    assert codes(await say(port, "PAGE 1", "MESS kept", "SEND", "QUIT")) == "220 250 250 250 221"
+    assert only(inbox).body == Phi("kept")
+    assert (await waiting[0][0].read()).startswith(b"421 Too many connections")
     for _, writer in waiting:
         writer.close()
-    await asyncio.sleep(0.05)
+
+
+async def test_connections_over_the_bound_are_turned_away_while_the_others_pages_are_kept(
+    port: int, inbox: RememberingInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived, released = asyncio.Semaphore(0), asyncio.Event()
+    accept = inbox.accept
+
+    async def slowly(event: IntakeEvent) -> Receipt:
+        arrived.release()
+        await released.wait()
+        return await accept(event)
+
+    monkeypatch.setattr(inbox, "accept", slowly)
+    sending = [
+        asyncio.create_task(say(port, "PAGE 1", f"MESS {number}", "SEND", "QUIT"))
+        for number in range(tcp.MAX_OF_ONE)
+    ]
+    for _ in sending:
+        await arrived.acquire()
+    assert codes(await say(port)) == "421"
+    released.set()
+    assert {codes(each) for each in await asyncio.gather(*sending)} == {"220 250 250 250 221"}
     assert codes(await say(port, "QUIT")) == "220 221"
+
+
+async def test_whose_time_is_up_is_told_so(inbox: RememberingInbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk(line: tcp.Line) -> None:
+        while True:
+            await line.hear(60)
+
+    settings = SnppSettings(port=free_port(), peers=("127.0.0.1",))
+    around = Surroundings(inbox, lambda: AT, "http://x")
+    serving = asyncio.ensure_future(
+        tcp.serve_lines(
+            DOOR, settings, around, talk, refused=b"", full=b"", late=b"421 late\r\n", session_seconds=0.1
+        )
+    )
+    await reachable(settings.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", settings.port)
+    answer = asyncio.create_task(reader.read())
+    while not answer.done():
+        writer.write(b"byte by byte\r\n")
+        await asyncio.sleep(0.005)
+    assert await answer == b"421 late\r\n"
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+    serving.cancel()
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+async def test_a_line_that_comes_byte_by_byte_is_not_waited_for(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snpp, "SILENT_SECONDS", 0.1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    assert (await reader.readline()).startswith(b"220")
+    answer = asyncio.create_task(reader.readline())
+    while not answer.done():
+        writer.write(b"x")
+        await asyncio.sleep(0.005)
+    assert (await answer).startswith(b"421 Nothing was said")
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 async def test_pages_over_the_rate_are_told_to_come_again_and_counted(inbox: RememberingInbox) -> None:
