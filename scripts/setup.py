@@ -31,6 +31,8 @@ TEST_PROGRAMS = {
     "kannel": "/usr/sbin/bearerbox",
     "kannel-extras": "/usr/lib/kannel/test/fakesmsc",
     "libnet-snpp-perl": "/usr/share/perl5/Net/SNPP.pm",
+    "mariadb-client-core": "/usr/bin/my_print_defaults",  # which the server's script for a new data directory needs
+    "mariadb-server-core": "/usr/sbin/mariadbd",
     "swaks": "/usr/bin/swaks",
 }
 

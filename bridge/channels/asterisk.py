@@ -31,7 +31,7 @@ from bridge.channels.ami import (
 from bridge.channels.asterisk_spool import Message as Recorded
 from bridge.channels.asterisk_spool import Spool
 from bridge.channels.calls import Board, Call, Voicemail, number
-from bridge.channels.cdr import CdrSettings, RecordedCall, recorded_calls
+from bridge.channels.cdr import CdrSettings, RecordedCall, open_records
 from bridge.channels.channel import Channel, ChannelType, Recount, Surroundings
 from bridge.channels.moments import from_unix
 from bridge.channels.numbers import normal_number
@@ -106,12 +106,12 @@ def build(channel: ChannelId, settings: AsteriskSettings, around: Surroundings) 
 
 
 def _recount(channel: ChannelId, settings: AsteriskSettings) -> Recount | None:
-    if (records := settings.cdr) is None:
+    if settings.cdr is None:
         return None
+    recorded_calls = open_records(settings.cdr)
 
     async def recount(since: datetime, until: datetime) -> list[IntakeEvent]:
-        calls = await recorded_calls(records, since, until)
-        return [_recorded(channel, call, settings) for call in calls]
+        return [_recorded(channel, call, settings) for call in await recorded_calls(since, until)]
 
     return recount
 

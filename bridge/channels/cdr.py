@@ -1,7 +1,7 @@
 """Asterisk's call detail records: what became of calls that its manager interface could not tell of.
 
 https://docs.asterisk.org/Configuration/Reporting/Call-Detail-Records-CDR/ (the file of `cdr_csv`; with `newcdrcolumns`
-it has the Linkedid, too), and the table of `cdr_pgsql` and of `cdr_adaptive_odbc`.
+it has the Linkedid, too); in a table: `bridge.channels.cdr_table`.
 """
 
 from __future__ import annotations
@@ -10,26 +10,22 @@ import asyncio
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
-from sqlalchemy import MetaData, Table, select
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from bridge.channels.calls import Fate, Voicemail
+from bridge.channels.cdr_table import RecordsTable, Row
 from bridge.config.values import LocalPath, SecretRef, Section
 from bridge.model.errors import SourceError
 
 LONGEST_CALL = timedelta(hours=4)  # a record is written at the end of a call, and named by its begin
 READ_AT_FIRST = 1024 * 1024  # bytes from the end of the file; doubled until they reach back far enough
 READ_AT_MOST = 256 * 1024 * 1024
-ASK_SECONDS = 30.0
-MAX_ROWS = 100_000
 
 _COLUMNS = (
     *("accountcode", "src", "dst", "dcontext", "clid", "channel", "dstchannel", "lastapp", "lastdata"),
@@ -38,8 +34,6 @@ _COLUMNS = (
 )
 _AT_LEAST = _COLUMNS.index("uniqueid") + 1
 
-Row = Mapping[str, str]
-
 
 class CdrSettings(Section):
     """Where Asterisk writes its call detail records: a file, or a table."""
@@ -47,7 +41,14 @@ class CdrSettings(Section):
     file: LocalPath | None = Field(default=None, description="The file of cdr_csv, mostly Master.csv.")
     database: SecretRef | None = Field(
         default=None,
-        description="The address of a database with a table of them: postgresql://... or sqlite:///...",
+        description="The address of a database with a table of them: postgresql://..., mysql://... or sqlite:///...",
+    )
+    tls: bool = Field(
+        default=False,
+        description="Whether the connection to that database is encrypted, and its name checked.",
+    )
+    certificate: LocalPath | None = Field(
+        default=None, description="The certificate to trust (PEM) with tls, if no authority has signed it."
     )
     table: str = Field(default="cdr", description="The table's name.")
     contexts: tuple[str, ...] = Field(
@@ -58,6 +59,8 @@ class CdrSettings(Section):
     def _one_of_them(self) -> Self:
         if (self.file is None) == (self.database is None):
             raise ValueError("give either file or database")
+        if self.certificate is not None and not self.tls:
+            raise ValueError("certificate is for tls: true")
         return self
 
 
@@ -76,14 +79,29 @@ class RecordedCall:
     mailbox: str = field(repr=False)
 
 
-async def recorded_calls(settings: CdrSettings, since: datetime, until: datetime) -> list[RecordedCall]:
-    """The calls that nobody took, and that ended between two moments. Raises `SourceError`."""
-    if settings.file is not None:
-        rows = await asyncio.to_thread(_rows_of_file, settings.file, since)
-    else:
-        assert settings.database is not None  # noqa: S101 - one of them is given
-        rows = await _rows_of_table(settings.database.read_text(), settings.table, since)
-    return calls_of(rows, since, until, settings.contexts)
+Records = Callable[[datetime, datetime], Awaitable[list[RecordedCall]]]
+
+
+def open_records(settings: CdrSettings) -> Records:
+    """What gives the calls that nobody took, and that ended between two moments; it raises `SourceError`.
+
+    Raises `SecretUnreadableError`.
+    """
+    table = None
+    if settings.database is not None:
+        address = settings.database.read_text()
+        table = RecordsTable(address, settings.table, settings.tls, settings.certificate)
+
+    async def recorded_calls(since: datetime, until: datetime) -> list[RecordedCall]:
+        if table is not None:
+            # A day more: in whatever zone the records are written, this is early enough.
+            rows = await table.rows(since - LONGEST_CALL - timedelta(days=1))
+        else:
+            assert settings.file is not None  # noqa: S101 - one of them is given
+            rows = await asyncio.to_thread(_rows_of_file, settings.file, since)
+        return calls_of(rows, since, until, settings.contexts)
+
+    return recorded_calls
 
 
 def calls_of(
@@ -126,7 +144,7 @@ def _call(linkedid: str, began: datetime, rows: Sequence[Row]) -> RecordedCall |
         Voicemail.LEFT if spoke else None,
         caller=first["src"],
         caller_name=_name(first["clid"]),
-        called=first["dst"],
+        called=first.get("did") or first["dst"],
         queue=_argument(queues[-1]) if queues else "",
         mailbox=_argument(spoke[-1]) if spoke else "",
     )
@@ -149,8 +167,8 @@ def _began(uniqueid: str) -> datetime | None:
 
 def _ended(row: Row) -> datetime:
     began = _began(row["uniqueid"]) or datetime.fromtimestamp(0, UTC)
-    seconds = row["duration"]
-    return began + timedelta(seconds=int(seconds) if re.fullmatch("[0-9]{1,6}", seconds) else 0)
+    seconds = re.fullmatch(r"([0-9]{1,6})(\.[0-9]*)?", row["duration"])
+    return began + timedelta(seconds=int(seconds[1]) if seconds else 0)
 
 
 def _rows_of_file(path: Path, since: datetime) -> list[Row]:
@@ -192,29 +210,3 @@ def _parsed(data: bytes) -> list[Row]:
         for record in csv.reader([line])
         if len(record) >= _AT_LEAST
     ]
-
-
-async def _rows_of_table(url: str, name: str, since: datetime) -> list[Row]:
-    driver = url.replace("postgresql://", "postgresql+asyncpg://", 1).replace(
-        "sqlite://", "sqlite+aiosqlite://", 1
-    )
-    engine = create_async_engine(driver)
-    # In whatever zone the records are written, this is early enough.
-    earliest = (since - LONGEST_CALL - timedelta(days=1)).replace(tzinfo=None)
-    try:
-        async with asyncio.timeout(ASK_SECONDS), engine.connect() as connection:
-            table = await connection.run_sync(lambda sync: Table(name, MetaData(), autoload_with=sync))
-            begin = next((table.c[each] for each in ("start", "calldate") if each in table.c), None)
-            if begin is None or "uniqueid" not in table.c:
-                raise SourceError(f"the table {name} has no uniqueid, or neither start nor calldate")
-            newest = begin >= (earliest if begin.type.python_type is datetime else str(earliest))
-            query = select(table).where(newest).order_by(begin).limit(MAX_ROWS + 1)
-            found = (await connection.execute(query)).mappings().all()
-    except (SQLAlchemyError, OSError, TimeoutError) as error:
-        raise SourceError(f"the call records can't be asked for ({type(error).__name__})") from None
-    finally:
-        await engine.dispose()
-    if len(found) > MAX_ROWS:
-        raise SourceError(f"the table {name} has more than {MAX_ROWS} records of one day")
-    empty = dict.fromkeys(_COLUMNS, "")
-    return [empty | {key: "" if value is None else str(value) for key, value in row.items()} for row in found]

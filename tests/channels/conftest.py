@@ -21,6 +21,16 @@ def inbox() -> RememberingInbox:
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A directory with mail.pem, a certificate for 127.0.0.1, and its key.pem."""
+    return certified(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def lasting_certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for a server that several tests ask."""
+    return certified(tmp_path_factory.mktemp("certificate"))
+
+
+def certified(directory: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bridge.example")])
     made = (
@@ -32,6 +42,6 @@ def certificate(tmp_path: Path) -> Path:
     )
     pem = serialization.Encoding.PEM
     form = serialization.PrivateFormat.PKCS8
-    (tmp_path / "key.pem").write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
-    (tmp_path / "mail.pem").write_bytes(made.public_bytes(pem))
-    return tmp_path
+    (directory / "key.pem").write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
+    (directory / "mail.pem").write_bytes(made.public_bytes(pem))
+    return directory

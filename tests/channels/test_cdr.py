@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from bridge.channels import cdr
-from bridge.channels.cdr import CdrSettings, RecordedCall, Row, calls_of, recorded_calls
+from bridge.channels.cdr import CdrSettings, RecordedCall, calls_of, open_records
+from bridge.channels.cdr_table import Row
 from bridge.channels.channel import Recount
 from bridge.config.problems import ConfigError
 from bridge.model.errors import SourceError
@@ -55,9 +55,9 @@ async def test_the_captured_file_has_the_calls_that_nobody_took() -> None:
 async def test_only_calls_that_ended_in_the_time_asked_for_are_found() -> None:
     ended = datetime(2026, 11, 24, 4, 1, 1, tzinfo=UTC)
     settings = CdrSettings(file=MASTER)
-    assert [call.linkedid for call in await recorded_calls(settings, ended, ended)] == ["pbx1-1795492857.3"]
+    assert [call.linkedid for call in await open_records(settings)(ended, ended)] == ["pbx1-1795492857.3"]
     later = ended + timedelta(seconds=1)
-    assert await recorded_calls(settings, later, later) == []
+    assert await open_records(settings)(later, later) == []
 
 
 def one(*rows: Row, contexts: tuple[str, ...] = ()) -> RecordedCall | None:
@@ -103,43 +103,26 @@ async def test_a_long_file_is_read_from_its_end_and_a_half_written_line_waits(
     old = MASTER.read_bytes().splitlines()[3].replace(b"1795492857.3", b"1790000000.1") + b"\n"
     file = tmp_path / "Master.csv"
     file.write_bytes(old * 1000 + MASTER.read_bytes() + b'"","+1555')
-    assert len(await recorded_calls(CdrSettings(file=file), *DAY)) == 2
+    assert len(await open_records(CdrSettings(file=file))(*DAY)) == 2
     monkeypatch.setattr(cdr, "READ_AT_MOST", 1000)
     with pytest.raises(SourceError, match="rotate the file"):
-        await recorded_calls(CdrSettings(file=file), *DAY)
+        await open_records(CdrSettings(file=file))(*DAY)
 
 
 async def test_a_file_that_was_just_rotated_is_read_too(tmp_path: Path) -> None:
     (tmp_path / "Master.csv.1").write_bytes(MASTER.read_bytes())
     (tmp_path / "Master.csv").write_bytes(b"")
-    assert len(await recorded_calls(CdrSettings(file=tmp_path / "Master.csv"), *DAY)) == 2
+    assert len(await open_records(CdrSettings(file=tmp_path / "Master.csv"))(*DAY)) == 2
 
 
 async def test_a_file_that_is_not_there_is_a_trouble(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="No such file"):
-        await recorded_calls(CdrSettings(file=tmp_path / "Master.csv"), *DAY)
-
-
-@pytest.mark.parametrize("begin", ["start", "calldate"])
-async def test_a_table_is_asked_as_the_file_is(tmp_path: Path, begin: str) -> None:
-    path = tmp_path / "cdr.db"
-    columns = [begin if name == "start" else name for name in cdr._COLUMNS[:-3]]
-    with sqlite3.connect(path) as database:
-        database.execute(
-            f"CREATE TABLE records ({', '.join(columns)})".replace(f"{begin},", f"{begin} TIMESTAMP,")
-        )
-        for row in cdr._parsed(MASTER.read_bytes()):
-            values = [row[name] for name in cdr._COLUMNS[:-3]]
-            database.execute(f"INSERT INTO records VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608
-    database.close()
-    (tmp_path / "url").write_text(f"sqlite:///{path}")
-    section = f"{ASTERISK}cdr: {{database: 'file:{tmp_path / 'url'}', table: records, contexts: [inbound]}}\n"
-    assert len(await recount(section)(*DAY)) == 2
-    with pytest.raises(SourceError, match="NoSuchTableError"):
-        await recount(section.replace("records", "nothing"))(*DAY)
+        await open_records(CdrSettings(file=tmp_path / "Master.csv"))(*DAY)
 
 
 def test_a_file_and_a_database_are_one_too_many(inbox: RememberingInbox) -> None:
     assert opened(ASTERISK.replace("PORT", "1"), inbox).recount is None
     with pytest.raises(ConfigError, match="give either file or database"):
         opened(f"{ASTERISK}cdr: {{contexts: [inbound]}}\n".replace("PORT", "1"), inbox)
+    with pytest.raises(ConfigError, match="certificate is for tls"):
+        opened(f"{ASTERISK}cdr: {{database: 'env:X', certificate: {MASTER}}}\n".replace("PORT", "1"), inbox)
