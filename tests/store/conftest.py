@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,18 +20,43 @@ NOW = datetime(2026, 11, 24, 3, 12, tzinfo=UTC)
 OPERATOR_KEY = bytes(range(32))
 
 
+@pytest.fixture(scope="session")
+async def template_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("template") / "nightbell.db"
+    await _migrate(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+async def template_database(postgres: Postgres) -> str:
+    await _migrate(await postgres.create_database("template"))
+    return "template"
+
+
+async def _migrate(url: str) -> None:
+    database = Database(url)
+    await database.migrate()
+    await database.close()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def url(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres) -> str:
-    """An empty database."""
+async def url(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    postgres: Postgres,
+    template_file: Path,
+    template_database: str,
+) -> str:
+    """A database with its tables and no rows, copied from one that was migrated once."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'nightbell.db'}"
-    return await postgres.create_database(uuid4().hex)
+        shutil.copy(template_file, tmp_path)
+        return f"sqlite:///{tmp_path / template_file.name}"
+    return await postgres.create_database(uuid4().hex, f'TEMPLATE "{template_database}"')
 
 
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
     database = Database(url)
-    await database.migrate()
     yield database
     await database.close()
 
