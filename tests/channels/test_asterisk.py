@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import shutil
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,12 @@ from typing import Any
 import pytest
 
 from bridge.channels import asterisk
-from bridge.channels.ami import Message, read_message
+from bridge.channels.ami import Message
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
+from tests.channels.pbx import Pbx, pbx, reply
 from tests.channels.signers import AMI_SECRET
 from tests.channels.wire import ASTERISK, RememberingInbox, opened
 
@@ -28,68 +27,6 @@ CAPTURES = Path(__file__).parent / "captures" / "asterisk"
 ABANDON, VOICEMAIL, SHUTDOWN = (
     (CAPTURES / f"{name}.ami.txt").read_bytes() for name in ("queue_abandon", "voicemail_left", "shutdown")
 )
-
-
-@dataclass
-class Pbx:
-    """A manager interface: it lets the bridge in, answers its questions, and says what it is told to say."""
-
-    answers: dict[str, bytes] = field(default_factory=dict)
-    secret: str = AMI_SECRET
-    port: int = 0
-    logins: int = 0
-    connected: asyncio.Event = field(default_factory=asyncio.Event)
-    writers: list[asyncio.StreamWriter] = field(default_factory=list)
-
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"Asterisk Call Manager/13.0.0\r\n")
-        self.writers.append(writer)
-        try:
-            while True:
-                action = await read_message(reader)
-                writer.write(self.answer(action))
-                if action["action"] == "VoicemailUsersList":
-                    self.connected.set()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    def answer(self, action: Message) -> bytes:
-        name, number = action["action"], action.get("actionid", "")
-        if name == "Challenge":
-            return reply("Success", number, "Challenge: 577658150\r\n")
-        if name == "Login":
-            self.logins += 1
-            right = hashlib.md5(b"577658150" + self.secret.encode()).hexdigest()  # noqa: S324 - AMI's
-            good = action.get("key") == right or action.get("secret") == self.secret
-            return reply("Success" if good else "Error", number)
-        if name in self.answers:
-            return self.answers[name]
-        return reply("Success", number) + (
-            b"Event: CoreShowChannelsComplete\r\n\r\n" if name == "CoreShowChannels" else b""
-        )
-
-    async def hang_up(self) -> None:
-        self.connected.clear()
-        for writer in self.writers:
-            writer.close()
-        self.writers.clear()
-
-
-def reply(response: str, number: str, more: str = "") -> bytes:
-    return f"Response: {response}\r\nActionID: {number}\r\n{more}\r\n".encode()
-
-
-@asynccontextmanager
-async def pbx(made: Pbx, tls: ssl.SSLContext | None = None) -> AsyncIterator[Pbx]:
-    server = await asyncio.start_server(made.talk, "127.0.0.1", made.port, ssl=tls)
-    made.port = server.sockets[0].getsockname()[1]
-    try:
-        yield made
-    finally:
-        server.close()
-        await made.hang_up()
 
 
 @asynccontextmanager

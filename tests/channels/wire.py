@@ -7,9 +7,10 @@ import base64
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -168,12 +169,18 @@ class RememberingInbox:
 
 
 def opened(
-    yaml: str, inbox: RememberingInbox, *, name: str = "door", public_url: str = PUBLIC_URL, **around: Any
+    yaml: str,
+    inbox: RememberingInbox,
+    *,
+    name: str = "door",
+    public_url: str = PUBLIC_URL,
+    now: Callable[[], datetime] = utc_now,
+    **around: Any,
 ) -> Channel:
     """A channel as this section of nightbell.yaml describes it."""
     source = parse_source("nightbell.yaml", yaml)
     section = ChannelSection(source.value["type"], source, (), Path())
-    surroundings = Surroundings(inbox, utc_now, public_url, **around)
+    surroundings = Surroundings(inbox, now, public_url, **around)
     with patch.dict(os.environ, SECRETS):
         return open_channel(ChannelId(name), section, surroundings)
 
