@@ -28,8 +28,8 @@ from bridge.channels.ami import (
     read_block,
     write_action,
 )
+from bridge.channels.asterisk_spool import Lying, Spool
 from bridge.channels.asterisk_spool import Message as Recorded
-from bridge.channels.asterisk_spool import Spool
 from bridge.channels.calls import Board, Call, Voicemail, number
 from bridge.channels.cdr import CdrSettings, RecordedCall, open_records
 from bridge.channels.channel import Channel, ChannelType, Recount, Surroundings
@@ -101,17 +101,18 @@ def build(channel: ChannelId, settings: AsteriskSettings, around: Surroundings) 
     line = _Line(channel, settings, settings.secret.read_text(), around, spool)
     source = spool.media(remove=settings.delete_recordings) if spool is not None else None
     return Channel(
-        channel, ASTERISK.name, serve=line.serve, recount=_recount(channel, settings), media=source
+        channel, ASTERISK.name, serve=line.serve, recount=_recount(channel, settings, spool), media=source
     )
 
 
-def _recount(channel: ChannelId, settings: AsteriskSettings) -> Recount | None:
+def _recount(channel: ChannelId, settings: AsteriskSettings, spool: Spool | None) -> Recount | None:
     if settings.cdr is None:
         return None
     recorded_calls = open_records(settings.cdr)
 
     async def recount(since: datetime, until: datetime) -> list[IntakeEvent]:
-        return [_recorded(channel, call, settings) for call in await recorded_calls(since, until)]
+        calls = [_call_of(each) for each in await recorded_calls(since, until)]
+        return [await _event_of(channel, call, settings, spool) for call in calls if call.kind is not None]
 
     return recount
 
@@ -251,7 +252,12 @@ class _Line:
         count = number(written)
         more = count - self.board.mailboxes.get(mailbox, count)
         self.board.mailboxes[mailbox] = count
-        if more > 0 and told:
+        if more <= 0 or not told:
+            return
+        found = await self.spool.newest(mailbox, more) if self.spool is not None else []
+        for lying in found:
+            await self._keep(_lying_event(self.channel, lying, how, self.settings.region))
+        if more > len(found):
             now = self.around.now()
             await self._keep(
                 IntakeEvent(
@@ -260,22 +266,14 @@ class _Line:
                     kind=EventKind.VOICEMAIL,
                     body=Phi(how),
                     recipient=Phi(mailbox),
-                    attributes={"mailbox": Phi(mailbox), "messages": Phi(str(more))},
+                    attributes={"mailbox": Phi(mailbox), "messages": Phi(str(more - len(found)))},
                 )
             )
 
     async def _ended(self, call: Call) -> None:
         begins_outside = not self.settings.contexts or call.context in self.settings.contexts
-        if call.kind is None or not begins_outside:
-            return
-        if call.voicemail == Voicemail.LEFT and not call.length and await self._is_empty(call):
-            call = replace(call, voicemail=Voicemail.EMPTY)
-        assert call.kind is not None  # noqa: S101 - an empty message is something, too
-        await self._keep(_event(self.channel, call, call.kind, self.settings))
-
-    async def _is_empty(self, call: Call) -> bool:
-        """Whether nothing was recorded, where only the spool directory can tell: a mailbox without an address."""
-        return self.spool is not None and any([await self.spool.is_empty(each) for each in _recording(call)])
+        if call.kind is not None and begins_outside:
+            await self._keep(await _event_of(self.channel, call, self.settings, self.spool))
 
     async def _keep(self, event: IntakeEvent) -> None:
         """Keep an event, however long it takes: Asterisk says nothing twice."""
@@ -304,8 +302,8 @@ def _places(error: Exception) -> list[str]:
     return [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
 
 
-def _recorded(channel: ChannelId, recorded: RecordedCall, settings: AsteriskSettings) -> IntakeEvent:
-    call = Call(
+def _call_of(recorded: RecordedCall) -> Call:
+    return Call(
         recorded.linkedid,
         began=str(round(recorded.began.timestamp())),
         caller=recorded.caller,
@@ -315,8 +313,18 @@ def _recorded(channel: ChannelId, recorded: RecordedCall, settings: AsteriskSett
         fate=recorded.fate,
         voicemail=recorded.voicemail,
         mailbox=recorded.mailbox,
+        speaking=recorded.channel,
     )
-    assert call.kind is not None  # noqa: S101 - only calls that nobody took are found
+
+
+async def _event_of(
+    channel: ChannelId, call: Call, settings: AsteriskSettings, spool: Spool | None
+) -> IntakeEvent:
+    """The event of a call that is one. An empty message only the spool directory knows for that, if no mailer does."""
+    unsure = call.voicemail == Voicemail.LEFT and not call.length
+    if unsure and spool is not None and any([await spool.is_empty(each) for each in _recording(call)]):
+        call = replace(call, voicemail=Voicemail.EMPTY)
+    assert call.kind is not None  # noqa: S101 - an empty message is something, too
     return _event(channel, call, call.kind, settings)
 
 
@@ -334,7 +342,24 @@ def _recording(call: Call) -> tuple[Recorded, ...]:
     began = re.search(r"(\d{9,11})\.\d+$", call.linkedid)
     if began is None or not call.mailbox:
         return ()
-    return (Recorded(call.mailbox, call.file, int(began[1]), call.caller),)
+    return (Recorded(call.mailbox, call.file, int(began[1]), call.caller, channel=call.speaking),)
+
+
+def _lying_event(channel: ChannelId, lying: Lying, how: str, region: str | None) -> IntakeEvent:
+    """A message that lies in a mailbox, and that no call is known to have left."""
+    message = lying.message
+    return IntakeEvent(
+        channel=channel,
+        key=Phi(f"{message.mailbox} {message.identity}"),
+        kind=EventKind.MISSED_CALL if lying.is_empty else EventKind.VOICEMAIL,
+        body=Phi(how),
+        caller=normal_number(lying.caller, region),
+        caller_name=protect_optional(lying.caller_name),
+        recipient=Phi(message.mailbox),
+        occurred_at=from_unix(str(message.since)) if message.since else None,
+        attributes={"mailbox": Phi(message.mailbox)},
+        attachments=() if lying.is_empty else (message.attachment(),),
+    )
 
 
 def _event(channel: ChannelId, call: Call, kind: EventKind, settings: AsteriskSettings) -> IntakeEvent:

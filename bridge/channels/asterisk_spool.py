@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +22,8 @@ from bridge.model.doors import Fetched, MediaSource
 from bridge.model.errors import MediaError
 from bridge.model.phi import Phi
 
-FOLDERS = ("INBOX", "Urgent", "Old")
+UNHEARD = ("INBOX", "Urgent")
+FOLDERS = (*UNHEARD, "Old")
 FORMATS = {
     "wav": "audio/x-wav",
     "WAV": "audio/x-wav",
@@ -33,6 +35,7 @@ LOOK_SECONDS = 2.0  # no page waits longer to know whether its message is empty
 
 Facts = dict[str, str]
 T = TypeVar("T")
+M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,21 @@ class Message:
     since: int  # seconds since 1970, by Asterisk's clock
     caller: str
     identity: str = ""
+    channel: str = ""  # by which it was left, if records tell of it
 
     def attachment(self) -> Attachment:
         """Where its recording is, in this channel's terms."""
         return Attachment("audio/x-wav", place=Phi(json.dumps(asdict(self))))
+
+
+@dataclass(frozen=True, slots=True)
+class Lying:
+    """A message that lies in a mailbox, and what its .txt tells of it."""
+
+    message: Message
+    caller: str = field(repr=False)
+    caller_name: str = field(repr=False)
+    is_empty: bool
 
 
 def _threads() -> ThreadPoolExecutor:
@@ -72,6 +86,16 @@ class Spool:
 
         return MediaSource(get, take_away if remove else None)
 
+    async def newest(self, mailbox: str, count: int) -> list[Lying]:
+        """The messages that came last of those that nobody has heard, the oldest first: so many, or fewer.
+
+        A spool directory that can't be read has none.
+        """
+        try:
+            return await self._within(LOOK_SECONDS, partial(_newest, count=count), mailbox)
+        except (MediaError, OSError):
+            return []
+
     async def is_empty(self, message: Message) -> bool:
         """Whether nothing was recorded. Of a message that is not to be found, it is not said."""
         try:
@@ -80,7 +104,7 @@ class Spool:
             return False
         return facts.get("duration") == "0"
 
-    async def _within(self, seconds: float, work: Callable[[Path, Message], T], message: Message) -> T:
+    async def _within(self, seconds: float, work: Callable[[Path, M], T], message: M) -> T:
         try:
             async with asyncio.timeout(seconds):
                 working = asyncio.get_running_loop().run_in_executor(
@@ -136,11 +160,41 @@ def _find(spool: Path, message: Message) -> tuple[Path, Facts]:
         for text, facts in _messages(spool, message.mailbox)
         if message.identity in ("", _identity(facts)) and _fits(facts, message)
     ]
-    fitting.sort(key=lambda each: (each[0].stem != message.file, int(each[1]["origtime"])))
-    certain = [each for each in fitting if message.caller or each[0].stem == message.file]
+
+    def left_by(facts: Facts) -> bool:
+        return bool(message.channel) and facts.get("callerchan") == message.channel
+
+    fitting.sort(
+        key=lambda each: (not left_by(each[1]), each[0].stem != message.file, int(each[1]["origtime"]))
+    )
+    certain = [
+        (text, facts)
+        for text, facts in fitting
+        if message.identity or message.caller or text.stem == message.file or left_by(facts)
+    ]
     if not certain:
         raise MediaError("the mailbox has no message of this call", retry=True)
     return certain[0]
+
+
+def _newest(spool: Path, mailbox: str, *, count: int) -> list[Lying]:
+    # What a colleague forwards keeps the moment at which it was first left, so that this is not its order.
+    lying = sorted(
+        ((text.stat().st_mtime, text.stem, facts) for text, facts in _messages(spool, mailbox, UNHEARD)),
+        key=lambda each: each[:2],
+    )
+    return [_lying(mailbox, facts) for _, _, facts in lying[-count:]]
+
+
+def _lying(mailbox: str, facts: Facts) -> Lying:
+    at = facts.get("origtime", "")
+    caller = re.fullmatch(r'(?:"(.*)" ?)?<(.*)>|([+*#\d]+)', facts.get("callerid", ""))
+    return Lying(
+        Message(mailbox, "", int(at) if at.isdecimal() else 0, "", _identity(facts)),
+        caller=(caller[2] or caller[3] or "") if caller else "",
+        caller_name=(caller[1] or "") if caller else "",
+        is_empty=facts.get("duration") == "0",
+    )
 
 
 def _fits(facts: Facts, message: Message) -> bool:
@@ -150,11 +204,11 @@ def _fits(facts: Facts, message: Message) -> bool:
     return message.caller in facts.get("callerid", "")
 
 
-def _messages(spool: Path, mailbox: str) -> Iterator[tuple[Path, Facts]]:
+def _messages(spool: Path, mailbox: str, folders: Sequence[str] = FOLDERS) -> Iterator[tuple[Path, Facts]]:
     number, _, context = mailbox.partition("@")
     if not all(re.fullmatch(r"[\w+-][\w.+-]*", part) for part in (number, context)):
         raise MediaError("its mailbox has no name of a directory", retry=False)
-    for folder in FOLDERS:
+    for folder in folders:
         for text in sorted((spool / context / number / folder).glob("msg[0-9]*.txt")):
             with text.open("rb") as opened:
                 lines = opened.read(MAX_TXT).decode(errors="replace").splitlines()

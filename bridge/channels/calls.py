@@ -54,6 +54,7 @@ class Call:
     mailbox: str = field(default="", repr=False)
     file: str = field(default="", repr=False)  # the voicemail's, without its ending
     length: str = ""  # the voicemail's, as the mailer has it: a mailbox without an address has no mailer
+    speaking: str = ""  # the channel that came to the mailbox, where call records tell of the call
     digits: str = field(default="", repr=False)
     told: Mapping[str, str] | None = field(
         default=None, repr=False

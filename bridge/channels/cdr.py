@@ -77,6 +77,7 @@ class RecordedCall:
     called: str = field(repr=False)
     queue: str = field(repr=False)
     mailbox: str = field(repr=False)
+    channel: str = field(repr=False)  # that came to the mailbox
 
 
 Records = Callable[[datetime, datetime], Awaitable[list[RecordedCall]]]
@@ -146,8 +147,15 @@ def _call(linkedid: str, began: datetime, rows: Sequence[Row]) -> RecordedCall |
         caller_name=_name(first["clid"]),
         called=first.get("did") or first["dst"],
         queue=_argument(queues[-1]) if queues else "",
-        mailbox=_argument(spoke[-1]) if spoke else "",
+        mailbox=_mailbox(spoke[-1]) if spoke else "",
+        channel=spoke[-1]["channel"] if spoke else "",
     )
+
+
+def _mailbox(row: Row) -> str:
+    """The first that VoiceMail() was given; without a context it is one of the context `default`."""
+    box = _argument(row).partition("&")[0]
+    return box if "@" in box or not box else f"{box}@default"
 
 
 def _argument(row: Row) -> str:

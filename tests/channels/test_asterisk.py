@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -241,6 +242,40 @@ async def test_a_message_that_no_call_has_left_is_a_page(inbox: RememberingInbox
         await until(lambda: bool(inbox.events))
     [event] = inbox.events
     assert (event.recipient, event.attributes["messages"]) == (Phi("100@default"), Phi("1"))
+
+
+async def test_messages_that_nobody_told_of_are_taken_from_the_spool_directory(
+    inbox: RememberingInbox, tmp_path: Path
+) -> None:
+    def counted(count: int) -> dict[str, bytes]:
+        entry = f"Event: VoicemailUserEntry\r\nVMContext: default\r\nVoiceMailbox: 100\r\nNewMessageCount: {count}"
+        return {"VoicemailUsersList": f"{entry}\r\n\r\n".encode()}
+
+    folder = tmp_path / "default" / "100" / "INBOX"
+    shutil.copytree(CAPTURES / "voicemail_spool", folder)
+    for number, file in enumerate(("msg0000.txt", "msg0001.txt")):
+        os.utime(folder / file, (1795492909 + number, 1795492909 + number))
+    section = f"{ASTERISK}spool: {tmp_path}\n"
+    async with pbx(Pbx(counted(5))) as made, bridged(made, inbox, section):
+        await made.connected.wait()
+        await asyncio.sleep(0.05)
+        made.answers = counted(8)
+        await made.hang_up()
+        await until(lambda: len(inbox.events) == 3)
+    assert [event.kind for event in inbox.events] == [
+        EventKind.MISSED_CALL,  # the recording is empty
+        EventKind.VOICEMAIL,
+        EventKind.VOICEMAIL,
+    ]
+    _, spoken, unseen = inbox.events
+    assert (spoken.caller, spoken.caller_name) == (Phi("+15550001111"), Phi("Maria Lopez"))
+    assert spoken.occurred_at == datetime(2026, 11, 24, 4, 1, 49, tzinfo=UTC)
+    media = opened(section.replace("PORT", "1"), inbox).media
+    assert media is not None
+    [attachment] = spoken.attachments
+    recording = (CAPTURES / "voicemail_spool" / "msg0001.WAV").read_bytes()
+    assert (await media.fetch(attachment)).content == Phi(recording)
+    assert (unseen.attributes["messages"], unseen.attachments) == (Phi("1"), ())
 
 
 async def test_an_empty_message_in_a_mailbox_without_an_address_is_known_by_its_file(

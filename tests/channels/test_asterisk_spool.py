@@ -83,6 +83,43 @@ async def test_rather_none_than_another_callers(tmp_path: Path, inbox_folder: Pa
     assert (await fetched(tmp_path, replace(LEFT, caller=""))).content == Phi(SPEECH)
 
 
+async def test_a_withheld_callers_message_is_known_by_its_channel(tmp_path: Path, inbox_folder: Path) -> None:
+    withheld = replace(LEFT, caller="", file="")
+    with pytest.raises(MediaError, match="no message of this call"):
+        await fetched(tmp_path, withheld)
+    later(inbox_folder, "msg0002", 1795492908)
+    (inbox_folder / "msg0002.txt").write_text(
+        (inbox_folder / "msg0002.txt").read_text().replace("callerchan=", "callerchan=another/")
+    )
+    by = replace(withheld, channel="Local/720@inbound-00000006;2")
+    assert (await fetched(tmp_path, by)).content == Phi(SPEECH)
+
+
+async def test_the_newest_are_those_that_came_last_and_that_nobody_has_heard(
+    tmp_path: Path, inbox_folder: Path
+) -> None:
+    later(inbox_folder, "msg0002", 1795492000, caller="")  # forwarded: its own moment is an older one
+    urgent, old = inbox_folder.parent / "Urgent", inbox_folder.parent / "Old"
+    for folder, stem, origtime in ((urgent, "msg0000", 1795492901), (old, "msg0000", 1795492999)):
+        folder.mkdir()
+        shutil.copy(inbox_folder / "msg0001.txt", folder)
+        (folder / "msg0001.txt").rename(folder / f"{stem}.txt")
+        text = (folder / f"{stem}.txt").read_text().replace("origtime=1795492909", f"origtime={origtime}")
+        (folder / f"{stem}.txt").write_text(text.replace('"Maria Lopez" <+15550001111>', "Unknown"))
+    files = (inbox_folder / "msg0001.txt", urgent / "msg0000.txt", inbox_folder / "msg0002.txt")
+    for at, file in enumerate((inbox_folder / "msg0000.txt", *files), start=1795492900):
+        os.utime(file, (at, at))
+    found = await Spool(tmp_path).newest("100@default", 3)
+    assert [(each.message.since, each.caller) for each in found] == [
+        (1795492909, "+15550001111"),
+        (1795492901, ""),
+        (1795492000, ""),
+    ]
+    assert (await fetched(tmp_path, found[2].message)).content == Phi(b"msg0002")
+    assert await Spool(tmp_path).newest("999@default", 3) == []
+    assert await Spool(tmp_path).newest("../100", 3) == []
+
+
 async def test_it_is_deleted_with_all_its_files_and_no_later_one(tmp_path: Path, inbox_folder: Path) -> None:
     (inbox_folder / "msg0001.gsm").write_bytes(b"gsm")
     found = await fetched(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -50,6 +52,29 @@ async def test_the_captured_file_has_the_calls_that_nobody_took() -> None:
     assert (waited.queue, waited.called, waited.recipient) == (Phi("nobody"), Phi("602"), None)
     assert (left.recipient, left.attributes["mailbox"]) == (Phi("100@default"), Phi("100@default"))
     assert waited.occurred_at == datetime(2026, 11, 24, 4, 0, 57, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("box", ["100@default,us", "100,u", "100@default&101@default"])
+async def test_a_message_that_only_the_records_tell_of_is_heard(tmp_path: Path, box: str) -> None:
+    channel = "Local/720@inbound-00000006;2"
+    row = ["", "", "600", "inbound", "", channel, "", "VoiceMail", box, "", "", "", "13", "13", "ANSWERED"]
+    with (tmp_path / "Master.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerow(
+            [*row, "DOCUMENTATION", "1795492902.16", "", "", "1795492902.16", "1"]
+        )
+    shutil.copytree(MASTER.parent / "voicemail_spool", tmp_path / "default" / "100" / "INBOX")
+    section = f"{ASTERISK}spool: {tmp_path}\ncdr: {{file: {tmp_path / 'Master.csv'}}}\n"
+    door = opened(section.replace("PORT", "1"), RememberingInbox())
+    assert door.recount is not None
+    assert door.media is not None
+    [event] = await door.recount(*DAY)
+    assert (event.kind, event.recipient) == (EventKind.VOICEMAIL, Phi("100@default"))
+    recording = (MASTER.parent / "voicemail_spool" / "msg0001.WAV").read_bytes()
+    assert (await door.media.fetch(event.attachments[0])).content == Phi(recording)
+    text = tmp_path / "default" / "100" / "INBOX" / "msg0001.txt"
+    text.write_text(text.read_text().replace("duration=5", "duration=0"))
+    [event] = await door.recount(*DAY)
+    assert (event.kind, event.attachments) == (EventKind.MISSED_CALL, ())
 
 
 async def test_only_calls_that_ended_in_the_time_asked_for_are_found() -> None:
