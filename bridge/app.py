@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -30,10 +30,12 @@ from bridge.gate import Gate, health_of
 from bridge.house import House, open_house, utc_now
 from bridge.loops import Bells, run_loops
 from bridge.model import in_hand
+from bridge.model.errors import StoreUnavailableError
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.report import Standing
-from bridge.store import channel_notes, reports
+from bridge.store import channel_notes, nodes, reports
 from bridge.store.inbox import IntakeStore
+from bridge.store.nodes import Node, this_node
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +45,8 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
     if problems := list(unanswerable(config)):
         raise ConfigError(problems)
     raise_open_files()
-    async with open_house(config) as house, AsyncExitStack() as doors:
+    node = this_node()
+    async with open_house(config) as house, _enlisted(house, node, now), AsyncExitStack() as doors:
         bells = Bells()
         registry = CollectorRegistry()
         pulse = Pulse(now, registry)
@@ -85,7 +88,7 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
             serve(application, nightbell.listen.host, nightbell.listen.port)
         )
         log.info("intake_open", port=port, channels=[channel.id for channel in channels])
-        watch = Watch(house.database, house.keys, pulse, registry, now=now, wake=bells.deliver.ring)
+        watch = Watch(house.database, house.keys, node, pulse, registry, now=now, wake=bells.deliver.ring)
         await _until_stopped(
             run_loops(
                 house,
@@ -93,6 +96,7 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
                 pulse,
                 inbox,
                 live,
+                node=node,
                 gate=gate,
                 watch=watch,
                 channels=channels,
@@ -101,6 +105,18 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
                 now=now,
             )
         )
+
+
+@asynccontextmanager
+async def _enlisted(house: House, node: Node, now: Clock) -> AsyncIterator[None]:
+    """Be known as a bridge that runs, with its operator keys, until it ends."""
+    await house.keys.enlist(house.database, node, house.keys.vault, now())
+    try:
+        yield
+    finally:
+        with suppress(StoreUnavailableError):
+            async with house.database.write() as connection:
+                await nodes.leave(connection, node.id)
 
 
 def _own_words() -> str:

@@ -17,6 +17,7 @@ from bridge.anchors import open_anchors
 from bridge.channels import unanswerable
 from bridge.channels.channel import Channel
 from bridge.channels.doors import keep_open
+from bridge.config import Config
 from bridge.engine import operations, reconcile
 from bridge.engine.adoption import Adoption, adopt
 from bridge.engine.answers import Answers
@@ -44,7 +45,7 @@ from bridge.engine.shifts import Shifts
 from bridge.engine.situation import Situation, is_known
 from bridge.engine.watch import Watch
 from bridge.gate import METRICS, Gate, show_metrics
-from bridge.house import ROOMS_AT_ONCE, House, open_witness, start_bot
+from bridge.house import ROOMS_AT_ONCE, House, open_vault, open_witness, start_bot
 from bridge.ledger import Action, Record
 from bridge.matrix.courier import MatrixCourier
 from bridge.matrix.device import require_identity
@@ -60,6 +61,7 @@ from bridge.model.ids import PersonId, UserId
 from bridge.policy.schedule import room_members
 from bridge.store import leavers, ledger
 from bridge.store.inbox import IntakeStore
+from bridge.store.nodes import Node
 from bridge.store.outbox import Entry, Purpose
 from bridge.transcription import transcriber
 
@@ -129,6 +131,7 @@ async def run_loops(
     inbox: IntakeStore,
     live: LiveRulebook,
     *,
+    node: Node,
     gate: Gate,
     watch: Watch,
     channels: Sequence[Channel],
@@ -169,7 +172,7 @@ async def run_loops(
         group.create_task(run_loop("escalate", bells.escalate, escalation.step, pulse.beat))
         _keep_ledger(group, house, refusals, pulse=pulse, now=now, wake=bells.deliver.ring)
         group.create_task(run_loop("watch", Wake(), watch.step, pulse.beat))
-        reload = _keep_current(group, house, bells, live, pulse=pulse, now=now, wake=decided)
+        reload = _keep_current(group, house, bells, live, node=node, pulse=pulse, now=now, wake=decided)
         await _when_there(pulse, partial(start_bot, house))
         await require_identity(house.machine)
         await _record_login(house, now())
@@ -342,13 +345,21 @@ def _keep_current(
     bells: Bells,
     live: LiveRulebook,
     *,
+    node: Node,
     pulse: Pulse,
     now: Clock,
     wake: Callable[[], None],
 ) -> Callable[[], None]:
     """Start what keeps the configuration in force current, and proves it. Returns what asks for a reload."""
     reload = Reload(
-        house.database, house.keys, live, now=now, bell=bells.reload, wake=wake, refused=unanswerable
+        house.database,
+        house.keys,
+        live,
+        now=now,
+        bell=bells.reload,
+        wake=wake,
+        take_keys=partial(_take_keys, house, node, now),
+        refused=unanswerable,
     )
     calendars = Calendars(house.database, house.keys, live, now=now, wake=wake)
     coverage = Coverage(house.database, house.keys, live, pulse, now=now, wake=wake)
@@ -357,6 +368,14 @@ def _keep_current(
     group.create_task(run_loop("coverage", Wake(), coverage.step, pulse.beat))
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.ask)
     return reload.ask
+
+
+async def _take_keys(house: House, node: Node, now: Clock, config: Config) -> str:
+    """Know the operator keys that a configuration names now. Returns what to say of it. Raises VaultError."""
+    before = house.keys.vault.ids
+    vault = await asyncio.to_thread(open_vault, config)  # a command may give them
+    await house.keys.enlist(house.database, node, vault, now())
+    return f" Operator keys known: {', '.join(vault.ids)}." if vault.ids != before else ""
 
 
 @dataclass(frozen=True, slots=True)

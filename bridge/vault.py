@@ -111,11 +111,26 @@ def root_key(operator_key: bytes) -> Key:
 
 
 class Vault:
-    """The operator's keys: the one in force, which wraps, and those before it, which only open."""
+    """The operator's keys: the configured one, and those before it. Which of them wraps is the database's to say."""
 
     def __init__(self, operator_key: bytes, *previous: bytes) -> None:
         self.root = root_key(operator_key)
         self._known = {key.id: key for key in (self.root, *map(root_key, previous))}
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of all keys that are here, the configured one first."""
+        return tuple(self._known)
+
+    def known(self, root: str) -> Key:
+        """The operator key of an id. Raises VaultError, saying what to do, if it is not here."""
+        if root not in self._known:
+            message = (
+                f"operator key {root} is in force, and only {', '.join(self.ids)} known here; "
+                "configure it, and run: nightbell reload"
+            )
+            raise VaultError(message)
+        return self._known[root]
 
     def prove(self) -> bytes:
         """A sealed constant; `verify` tells with it whether a database was written under this key."""

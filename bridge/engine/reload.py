@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 
 import structlog
 
 from bridge.config import Config, ConfigError, Problem, load, with_calendars
+from bridge.config.values import SecretUnreadableError
 from bridge.engine import operations
 from bridge.engine.calendars import CalendarUnavailableError, complete, fetch
 from bridge.engine.loop import Wake
@@ -18,9 +19,10 @@ from bridge.policy.proof import prove
 from bridge.store import ledger, pages, reloads
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
+from bridge.vault import VaultError
 
 SHOWN_PROBLEMS = 5
-NEEDS_RESTART = " nightbell.yaml has changed too: what it says holds after a restart."
+NEEDS_RESTART = " nightbell.yaml has changed too: but for its keys, what it says holds after a restart."
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +39,7 @@ class Reload:
         now: Clock,
         bell: Wake,
         wake: Callable[[], None],
+        take_keys: Callable[[Config], Awaitable[str]],
         refused: Callable[[Config], Iterable[Problem]] = lambda _: (),
     ) -> None:
         self._database = database
@@ -46,6 +49,7 @@ class Reload:
         self._wake = wake
         self._bell = bell
         self._refused = refused
+        self._take_keys = take_keys
         self._asked = False
 
     def ask(self) -> None:
@@ -78,15 +82,19 @@ class Reload:
             async with self._database.read() as connection:
                 _keeps(config, await pages.names_in_use(connection))
             book = await asyncio.to_thread(self._checked, await self._fetched(config))
+            known = await self._take_keys(book.config)
         except ConfigError as error:
             shown = "\n".join(str(problem) for problem in error.problems[:SHOWN_PROBLEMS])
             log.warning("config_refused", problems=len(error.problems))
-            kept = present.hash[:12]
-            return False, f"⚠️ The new configuration was not taken; {kept} stays in force.\n{shown}"
+            return False, _kept(present, shown)
+        except (VaultError, SecretUnreadableError) as error:
+            log.warning("operator_keys_refused", reason=str(error))
+            return False, f"⚠️ The operator's keys were not taken, nor the configuration. {error}"
         self._live.replace(book)
-        restart = NEEDS_RESTART if book.config.nightbell != present.nightbell else ""
+        was = present.nightbell.model_copy(update={"keys": book.config.nightbell.keys})
+        restart = NEEDS_RESTART if book.config.nightbell != was else ""
         log.info("config_loaded", hash=book.config.hash)
-        return True, f"Configuration {book.config.hash[:12]} is in force.{restart}"
+        return True, f"Configuration {book.config.hash[:12]} is in force.{known}{restart}"
 
     async def _fetched(self, config: Config) -> Config:
         """With the calendars that nobody has fetched yet, so far as they can be: a roster may stand in them."""
@@ -101,6 +109,10 @@ class Reload:
         if problems:
             raise ConfigError(problems)
         return Rulebook.of(config)
+
+
+def _kept(present: Config, why: str) -> str:
+    return f"⚠️ The new configuration was not taken; {present.hash[:12]} stays in force.\n{why}"
 
 
 def _keeps(config: Config, in_use: Mapping[str, set[str]]) -> None:

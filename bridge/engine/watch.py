@@ -12,9 +12,10 @@ from bridge.engine import operations
 from bridge.engine.pulse import Pulse
 from bridge.engine.rulebook import Clock
 from bridge.policy.rendering import duration
-from bridge.store import outbox, pages
+from bridge.store import nodes, outbox, pages
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
+from bridge.store.nodes import Node
 
 LOOK_SECONDS = 5.0
 WORTH_TELLING = timedelta(seconds=30)
@@ -29,6 +30,7 @@ class Watch:
         self,
         database: Database,
         keys: KeyRing,
+        node: Node,
         pulse: Pulse,
         registry: CollectorRegistry,
         *,
@@ -37,6 +39,7 @@ class Watch:
     ) -> None:
         self._database = database
         self._keys = keys
+        self._node = node
         self._pulse = pulse
         self._now = now
         self._wake = wake
@@ -49,7 +52,8 @@ class Watch:
 
     async def step(self) -> float | None:
         """Count, and notice when the homeserver goes and comes. Raises StoreUnavailableError if no write is taken."""
-        await self._database.beat(self._now())
+        async with self._database.write() as connection:
+            await nodes.beat(connection, self._node, self._keys.vault.ids, self._now())
         async with self._database.read() as connection:
             waiting = await outbox.depth(connection)
             self._pages.set(await pages.count_waiting(connection))

@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from bridge.model.errors import NightbellError, StoreUnavailableError
 from bridge.store.migrations import HEAD
-from bridge.store.tables import heartbeat
 
 BUSY_TIMEOUT_SECONDS = 10
 READ_ONLY = "nightbell_read_only"
@@ -104,14 +102,8 @@ class Database:
                     await plain.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
                 else:
                     await plain.exec_driver_sql(
-                        "VACUUM data_key, day_key, intake, attachment, outbox, inbound"
+                        "VACUUM root_key, lasting_key, data_key, day_key, intake, attachment, outbox, inbound"
                     )
-
-    async def beat(self, now: datetime) -> None:
-        """Write something small: a database that can be read may still be full, or read-only."""
-        async with self.write() as connection:
-            row = upsert(connection, heartbeat).values(id=1, at=now)
-            await connection.execute(row.on_conflict_do_update(index_elements=["id"], set_={"at": now}))
 
     async def close(self) -> None:
         """Give back every connection."""

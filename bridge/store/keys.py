@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import bindparam, delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.ids import RetentionClassId
 from bridge.model.phi import Phi
+from bridge.store import nodes
 from bridge.store.database import Database, upsert
+from bridge.store.nodes import Node
+from bridge.store.rotation import take_turn
 from bridge.store.tables import data_key, day_key, hold, lasting_key, root_key
 from bridge.vault import Key, KeyDestroyedError, Vault, new_key
 
@@ -22,17 +24,6 @@ HOLD_CLASS = RetentionClassId("hold")  # its "days" are the ids of holds
 INTAKE_CLASS = RetentionClassId("intake")  # until dispatch knows the class that the route gives
 # Keys that outlive every day: for finding values again, for the crypto store's pickles, for signing the ledger.
 LOOKUP, CRYPTO_STORE, LEDGER = LASTING = ("lookup", "crypto store", "ledger")
-
-
-@dataclass(frozen=True, slots=True)
-class RootStatus:
-    """An operator's key, and how many keys it wraps."""
-
-    id: str
-    since: datetime
-    day_keys: int
-    lasting_keys: int
-    present: bool
 
 
 class KeyRing:
@@ -52,14 +43,14 @@ class KeyRing:
 
     async def _claim(self, database: Database, now: datetime) -> None:
         async with database.write() as connection:
-            rows = (await connection.execute(select(root_key.c.id, root_key.c.proof))).all()
-            for row in rows:
-                self.vault.verify(row.id, row.proof)
-            root = self.vault.root.id
-            if root not in {row.id for row in rows}:
-                await connection.execute(
-                    insert(root_key).values(id=root, proof=self.vault.prove(), first_used_at=now)
+            await take_turn(connection)
+            wraps = await _verified(connection, self.vault)
+            if wraps is None:
+                wraps = self.vault.root
+                row = insert(root_key).values(
+                    id=wraps.id, proof=self.vault.prove(), first_used_at=now, in_force=True
                 )
+                await connection.execute(row)
             query = select(lasting_key.c.id, lasting_key.c.wrapped)
             known = {row.id: row.wrapped for row in (await connection.execute(query)).all()}
             for name in LASTING:
@@ -67,8 +58,19 @@ class KeyRing:
                     self._lasting[name] = self.vault.unwrap(name, known[name])
                     continue
                 key = self._lasting[name] = new_key(name)
-                wrapped = self.vault.root.wrap(key)
-                await connection.execute(insert(lasting_key).values(id=name, root_key=root, wrapped=wrapped))
+                made = insert(lasting_key).values(id=name, root_key=wraps.id, wrapped=wraps.wrap(key))
+                await connection.execute(made)
+
+    async def enlist(self, database: Database, here: Node, vault: Vault, now: datetime) -> None:
+        """Know these operator keys from now on, and say so for whoever changes the key in force.
+
+        Raises VaultError, and knows what it knew before, if a key is missing with which this database is sealed.
+        """
+        async with database.write() as connection:
+            await take_turn(connection)
+            await _verified(connection, vault)
+            await nodes.enlist(connection, here, vault.ids, now)
+        self.vault = vault
 
     def lookup(self, kind: str, value: Phi[str]) -> bytes:
         """A keyed fingerprint by which a value can be found again but not read."""
@@ -169,38 +171,6 @@ class KeyRing:
             statement = statement.values(day_key=bindparam("day"), wrapped=bindparam("fresh"))
             await connection.execute(statement, rows)
 
-    async def rotate(self, connection: AsyncConnection, limit: int) -> int:
-        """Wrap keys anew that an operator key before the present one wraps. Returns how many it were.
-
-        Once there are none, what shows that the old key belonged to this database goes, too.
-        """
-        count = 0
-        for table in (lasting_key, day_key):
-            old = table.c.root_key != self.vault.root.id
-            query = select(table.c.id, table.c.wrapped).where(old).limit(limit - count)
-            for row in (await connection.execute(query)).all():
-                fresh = self.vault.root.wrap(self.vault.unwrap(row.id, row.wrapped))
-                statement = update(table).where(table.c.id == row.id)
-                await connection.execute(statement.values(wrapped=fresh, root_key=self.vault.root.id))
-                count += 1
-        if count == 0:
-            await connection.execute(delete(root_key).where(root_key.c.id != self.vault.root.id))
-        return count
-
-    async def status(self, connection: AsyncConnection) -> list[RootStatus]:
-        """Which operator keys wrap how much."""
-        found = []
-        for root in (await connection.execute(select(root_key).order_by(root_key.c.first_used_at))).all():
-            counts = [
-                (
-                    await connection.execute(select(func.count()).where(table.c.root_key == root.id))
-                ).scalar_one()
-                for table in (day_key, lasting_key)
-            ]
-            present = root.id == self.vault.root.id
-            found.append(RootStatus(root.id, root.first_used_at, counts[0], counts[1], present=present))
-        return found
-
     def _open_day(self, key_id: str, wrapped: bytes) -> Key:
         if key_id not in self._day_keys:
             self._day_keys[key_id] = self.vault.unwrap(key_id, wrapped)
@@ -217,9 +187,9 @@ class KeyRing:
         if row is not None:
             return self._open_day(row.id, row.wrapped)
         key = new_key(f"{retention}/{day}/{uuid4().hex[:8]}")
-        wrapped = self.vault.root.wrap(key)
+        root = await self._root_in_force(connection)
         made = upsert(connection, day_key).values(
-            id=key.id, retention=retention, day=day, root_key=self.vault.root.id, wrapped=wrapped
+            id=key.id, retention=retention, day=day, root_key=root.id, wrapped=root.wrap(key)
         )
         made = made.on_conflict_do_nothing(index_elements=["retention", "day"])
         if (await connection.execute(made)).rowcount == 0:
@@ -227,3 +197,20 @@ class KeyRing:
             return await self._key_of(connection, retention, day)
         # Not cached: the transaction may yet be rolled back, and then the row that a later one makes is the key.
         return key
+
+    async def _root_in_force(self, connection: AsyncConnection) -> Key:
+        # Held until the commit: while the operator's key is changed, see rotation.rewrap.
+        held = select(root_key.c.id).where(root_key.c.in_force).with_for_update(read=True, key_share=True)
+        found = (await connection.execute(held)).scalar_one_or_none()
+        if found is None:  # on PostgreSQL, another was put in force while this statement began
+            found = (await connection.execute(held)).scalar_one()
+        return self.vault.known(found)
+
+
+async def _verified(connection: AsyncConnection, vault: Vault) -> Key | None:
+    """The operator key in force; None for an empty database. Raises VaultError if one that is needed is not here."""
+    query = select(root_key.c.id, root_key.c.proof, root_key.c.in_force)
+    rows = (await connection.execute(query)).all()
+    for row in rows:
+        vault.verify(row.id, row.proof)
+    return next((vault.known(row.id) for row in rows if row.in_force), None)

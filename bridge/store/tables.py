@@ -60,6 +60,7 @@ root_key = Table(
     Column("id", Text, primary_key=True),
     Column("proof", LargeBinary, nullable=False),
     Column("first_used_at", Instant, nullable=False),
+    Column("in_force", Boolean, nullable=False),  # it wraps what is made now; only one does
 )
 
 day_key = Table(
@@ -134,6 +135,17 @@ heartbeat = Table(
     "heartbeat",
     metadata,
     Column("id", Integer, primary_key=True),
+    Column("at", Instant, nullable=False),
+)
+
+# --- the bridges that run, and which operator keys each of them knows ---
+
+node = Table(
+    "node",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("root_keys", JSON, nullable=False),
     Column("at", Instant, nullable=False),
 )
 

@@ -103,10 +103,13 @@ async def test_the_operators_key_is_changed_by_command(bridge: Bridge) -> None:
         text = text.replace(f"#{OLD}: env:NIGHTBELL_PREVIOUS_OPERATOR_KEY", f"{OLD}: file:{old}")
         (config / file.name).write_text(text)
     given, bridge.config = bridge.config, config
-    assert "to be replaced" in await bridge.command("vault", "status")
+    assert "not in force yet" in await bridge.command("vault", "status")
+    assert "would wrap all of it" in await bridge.command("vault", "rotate", *BY, "--dry-run")
+    assert "not in force yet" in await bridge.command("vault", "status")
     await bridge.command("vault", "rotate", *BY)
     bridge.config = given
-    assert "to be replaced" not in await bridge.command("vault", "status")
+    (shown,) = (await bridge.command("vault", "status")).splitlines()
+    assert "in force" in shown
     assert "0 go within 0 days" in await bridge.command("retention", "plan", "--days", "0")
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bridge.cli import main
 from bridge.model.ids import PersonId, UserId
-from bridge.store import shifts
+from bridge.store import nodes, shifts
 from bridge.store.database import Database
 from bridge.store.shifts import Held
 from tests.policy.hospital import CARDIOLOGY, documents, local, role
@@ -229,7 +229,7 @@ def test_oncall_of_a_time_that_has_passed_tells_what_is_on_record(
         async with database.write() as connection:
             record = Held(CARDIOLOGY, local("2026-11-02 08:00"), PersonId("zoe"), ZOE, "f" * 64)
             await shifts.record_holder(connection, record)
-        await database.beat(local("2026-11-10 12:00"))
+            await nodes.beat(connection, nodes.this_node(), (), local("2026-11-10 12:00"))
         await database.close()
 
     asyncio.run(live_through())

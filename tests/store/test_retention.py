@@ -34,8 +34,8 @@ from bridge.store.inbox import IntakeRow, IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
 from bridge.store.pages import Opening
-from bridge.vault import KeyDestroyedError, Vault, VaultError
-from tests.store.conftest import NOW, OPERATOR_KEY
+from bridge.vault import KeyDestroyedError
+from tests.store.conftest import NOW
 
 STANDARD = RetentionClassId("standard")
 HEART = RoleId("cardiology")
@@ -258,46 +258,6 @@ async def test_a_room_may_be_purged_up_to_the_oldest_event_that_lives(
     await destroy(database, keys, one)
     async with database.read() as connection:
         assert await retention.oldest_alive(connection, [ROOM]) == {ROOM: "$2"}
-
-
-async def test_the_operators_key_changes_without_anything_being_lost(
-    database: Database, keys: KeyRing, inbox: IntakeStore
-) -> None:
-    life = await open_page(database, keys, inbox)
-    number = keys.lookup("caller", Phi("+15550007001"))
-    both = KeyRing(Vault(bytes(32), OPERATOR_KEY))
-    await both.claim(database, LATER)
-    async with database.write() as connection:
-        assert await both.rotate(connection, 1) == 1
-        while await both.rotate(connection, 1):
-            pass
-    new = KeyRing(Vault(bytes(32)))
-    await new.claim(database, LATER)
-    assert new.lookup("caller", Phi("+15550007001")) == number
-    later = IntakeStore(database, new, lambda: LATER, lambda: None)
-    async with database.read() as connection:
-        event_, _ = await later.event_of(connection, await intake_of(database, life))
-    assert event_.body == Phi("Bed 12")
-    with pytest.raises(VaultError, match="configure the key that belongs"):
-        await KeyRing(Vault(OPERATOR_KEY)).claim(database, LATER)
-
-
-async def test_a_bridge_with_both_keys_opens_what_either_wraps_while_keys_change(
-    database: Database, keys: KeyRing, inbox: IntakeStore
-) -> None:
-    life = await open_page(database, keys, inbox)
-    running = KeyRing(Vault(bytes(32), OPERATOR_KEY))
-    await running.claim(database, LATER)
-    bridge = IntakeStore(database, running, lambda: LATER, lambda: None)
-    async with database.write() as connection:
-        await running.rotate(connection, 1)
-    await bridge.accept(event("2"))
-    async with database.write() as connection:
-        while await KeyRing(Vault(bytes(32), OPERATOR_KEY)).rotate(connection, 10):
-            pass
-        event_, _ = await bridge.event_of(connection, await intake_of(database, life))
-        assert event_.body == Phi("Bed 12")
-        assert len(await bridge.waiting(connection, 10)) == 1
 
 
 async def test_what_was_deleted_is_in_no_file_of_the_database(

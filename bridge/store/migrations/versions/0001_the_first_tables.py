@@ -271,6 +271,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("room_id", "user_id", name=op.f("pk_member")),
     )
     op.create_table(
+        "node",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("root_keys", sa.JSON(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_node")),
+    )
+    op.create_table(
         "opt_out",
         sa.Column("number", sa.LargeBinary(), nullable=False),
         sa.Column("since", sa.BigInteger(), nullable=False),
@@ -324,6 +332,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("proof", sa.LargeBinary(), nullable=False),
         sa.Column("first_used_at", sa.BigInteger(), nullable=False),
+        sa.Column("in_force", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_root_key")),
     )
     op.create_table(
@@ -735,6 +744,7 @@ def downgrade() -> None:
     op.drop_table("reconciliation")
     op.drop_table("read_receipt")
     op.drop_table("opt_out")
+    op.drop_table("node")
     op.drop_table("member")
     op.drop_table("ledger_checkpoint")
     op.drop_table("ledger_anchor")
