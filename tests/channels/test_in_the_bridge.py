@@ -15,8 +15,9 @@ from testbed.clinician import Clinician
 from testbed.hospital import Hospital
 from testbed.shift import Shift
 from testbed.wards import own_config, write_config
+from tests.channels.pbx import Pbx, pbx
 from tests.channels.signers import AMI_SECRET, WCTP_CODE
-from tests.channels.test_asterisk import ABANDON, Pbx, pbx
+from tests.channels.test_asterisk import ABANDON
 from tests.channels.test_snpp import say
 from tests.channels.test_wctp import Desk, listening_desk, poll, submit, taken
 from tests.channels.wire import free_port

@@ -13,8 +13,8 @@ from testbed.element import Element
 from testbed.hospital import Hospital
 from testbed.shift import Shift
 from testbed.wards import own_config, write_config
+from tests.channels.pbx import Pbx, pbx
 from tests.channels.signers import AMI_SECRET
-from tests.channels.test_asterisk import Pbx, pbx
 from tests.channels.test_fetching import Far, twilios_api
 from tests.channels.wire import free_port
 

@@ -11,7 +11,8 @@ from twilio.request_validator import RequestValidator
 from testbed.clinician import Clinician
 from testbed.element import Element, Event
 from testbed.hospital import Hospital
-from tests.channels.test_asterisk import VOICEMAIL, Pbx
+from tests.channels.pbx import Pbx
+from tests.channels.test_asterisk import VOICEMAIL
 from tests.channels.test_fetching import PICTURE, RECORDING, Far
 from tests.media.conftest import CAPTURES, SMTP_PORT, TWILIO_TOKEN
 from tests.media.listening import below, file_below, mail, played, until
