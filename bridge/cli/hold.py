@@ -24,7 +24,7 @@ from bridge.house import Archive, open_archive
 from bridge.ledger import Action, Record
 from bridge.model.phi import Phi
 from bridge.policy.retention import Hold, HoldKind, Life
-from bridge.store import holds, ledger, retention
+from bridge.store import captures, holds, ledger, retention
 from bridge.store.inbox import CALLER, IntakeStore
 from bridge.vault import KeyDestroyedError
 
@@ -125,7 +125,10 @@ async def _place(config: Config, hold: Hold, by: str, reason: Phi[str]) -> None:
         for index in range(0, len(lives), BATCH):
             async with archive.database.write() as connection:
                 await keep_held(connection, archive.keys, lives[index : index + BATCH], [hold])
-    typer.echo(f"{len(lives)} pages are held by {hold.id}")
+        async with archive.database.write() as connection:
+            recorded = await captures.keep_held(connection, archive.keys, [hold])
+    also = f", and the recorded traffic of {recorded} channels" if recorded else ""
+    typer.echo(f"{len(lives)} pages{also} are held by {hold.id}")
 
 
 def _findable(archive: Archive, hold: Hold) -> Hold:

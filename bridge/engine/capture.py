@@ -13,7 +13,7 @@ from bridge.engine.rulebook import Clock
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
 from bridge.policy.rendering import duration
-from bridge.store import captures
+from bridge.store import captures, holds
 from bridge.store.captures import Capture, Piece
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
@@ -42,6 +42,7 @@ class Captures:
     now: Clock
     wake: Callable[[], None]
     open: dict[ChannelId, _Open] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
 
     def note(self, channel: ChannelId, way: str, raw: Phi[bytes]) -> None:
         """Something came or was said; it is kept if somebody asked for it."""
@@ -59,10 +60,16 @@ class Captures:
         now = self.now()
         async with self.database.read() as connection:
             known = await captures.known(connection)
-        over = [each for each in known if now >= each.until + KEPT]
-        if over:
+            in_force = await holds.in_force(connection)
+        over = {each.key: each for each in known if now >= each.until + KEPT}
+        held = {key for key, each in over.items() if captures.held(each, in_force)}
+        if held - self.held:
             async with self.database.write() as connection:
-                await captures.destroy(connection, self.keys, over, now)
+                await captures.keep_held(connection, self.keys, in_force)
+        self.held = held
+        if due := [each for key, each in over.items() if key not in held]:
+            async with self.database.write() as connection:
+                await captures.destroy(connection, self.keys, due, now)
         wanted = {each.channel: each for each in known if now < each.until}
         for channel, capture in wanted.items():
             present = self.open.get(channel)

@@ -86,6 +86,10 @@ class Hold:
         }
         return subject[self.kind]
 
+    def may_concern(self, since: datetime, until: datetime) -> bool:
+        """Whether what came between two moments may be held, of which nobody knows by itself whom it is about."""
+        return (self.until is None or since < self.until) and (self.start is None or until > self.start)
+
 
 def held_by(holds: Iterable[Hold], lives: Iterable[Life]) -> Hold | None:
     """The hold that keeps content which these pages share."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,14 +10,20 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.ledger import Action, Record
+from bridge.model.errors import NightbellError
 from bridge.model.ids import ChannelId, RetentionClassId
 from bridge.model.phi import Phi
-from bridge.store import ledger
+from bridge.policy.retention import Hold
+from bridge.store import holds, ledger
 from bridge.store.keys import KeyRing
 from bridge.store.tables import capture, captured
 from bridge.vault import Key
 
 CAPTURE_CLASS = RetentionClassId("capture")
+
+
+class CaptureHeldError(NightbellError):
+    """A legal hold keeps what was recorded of a channel; it goes once the hold is lifted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +103,29 @@ async def pieces_of(connection: AsyncConnection, keys: KeyRing, of: Capture) -> 
     ]
 
 
+def held(of: Capture, in_force: Iterable[Hold]) -> Hold | None:
+    """The hold that keeps what was recorded: any of its time, since raw traffic does not say whom it is about."""
+    return next((hold for hold in in_force if hold.may_concern(of.since, of.until)), None)
+
+
+async def keep_held(connection: AsyncConnection, keys: KeyRing, in_force: Sequence[Hold]) -> int:
+    """Move the keys of what holds keep under the holds' own. Returns of how many channels it is."""
+    kept = [(each, hold) for each in await known(connection) if (hold := held(each, in_force))]
+    for each, hold in kept:
+        await keys.hold(connection, [each.key], hold.id)
+    return len(kept)
+
+
 async def destroy(connection: AsyncConnection, keys: KeyRing, gone: Sequence[Capture], now: datetime) -> None:
-    """Destroy what was recorded, and its key."""
+    """Destroy what was recorded, and its key. Raises CaptureHeldError."""
     ids = [each.key for each in gone]
     if not ids:
         return
+    in_force = await holds.in_force_until_commit(connection)
+    for each in gone:
+        if hold := held(each, in_force):
+            message = f"hold {hold.id} keeps what was recorded of {each.channel}: read it with --show, or lift the hold"
+            raise CaptureHeldError(message)
     await connection.execute(delete(captured).where(captured.c.data_key.in_(ids)))
     await connection.execute(delete(capture).where(capture.c.data_key.in_(ids)))
     await keys.destroy(connection, ids, now.date().isoformat())

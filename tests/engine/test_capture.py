@@ -16,11 +16,12 @@ from bridge.ledger import Action
 from bridge.model.doors import OPERATIONS
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
-from bridge.store import captures, outbox
-from bridge.store.captures import Capture
+from bridge.policy.retention import Hold, HoldKind
+from bridge.store import captures, holds, outbox
+from bridge.store.captures import CAPTURE_CLASS, Capture, CaptureHeldError
 from bridge.store.database import Database
-from bridge.store.keys import KeyRing
-from bridge.store.tables import captured, data_key, ledger
+from bridge.store.keys import HOLD_CLASS, KeyRing
+from bridge.store.tables import captured, data_key, day_key, ledger
 from bridge.vault import Vault
 
 SMS, OTHER = ChannelId("clinic-sms"), ChannelId("events")
@@ -44,6 +45,10 @@ class Bench:
             wanted = Capture(SMS, "@operator:nightbell.test", self.at, self.at + LENGTH, LIMIT)
             await captures.begin(connection, self.keys, wanted)
         await self.loop.step()
+
+    async def destroy(self) -> None:
+        async with self.database.write() as connection:
+            await captures.destroy(connection, self.keys, await captures.known(connection), self.at)
 
     async def shown(self) -> list[tuple[str, bytes]]:
         async with self.database.read() as connection:
@@ -136,8 +141,43 @@ async def test_asked_for_again_it_begins_anew(bench: Bench) -> None:
 async def test_what_was_destroyed_meanwhile_is_not_written_again(bench: Bench) -> None:
     await bench.ask()
     bench.loop.note(SMS, "<", Phi(b"x"))
-    async with bench.database.write() as connection:
-        await captures.destroy(connection, bench.keys, await captures.known(connection), bench.at)
+    await bench.destroy()
     await bench.loop.step()
     async with bench.database.read() as connection:
         assert (await connection.execute(select(captured))).all() == []
+
+
+async def place(bench: Bench, hold: Hold) -> None:
+    async with bench.database.write() as connection:
+        await holds.place(connection, bench.keys, hold, reason=Phi("Case 7"), by="@counsel:x", now=bench.at)
+
+
+async def test_a_legal_hold_of_its_time_keeps_it_and_its_end_lets_it_go(bench: Bench) -> None:
+    await bench.ask()
+    bench.loop.note(SMS, "<", Phi(b"evidence"))
+    await place(bench, Hold("1", HoldKind.NUMBER, "00", until=START + timedelta(hours=1)))
+    bench.at += LENGTH + KEPT
+    for _ in range(2):
+        await bench.loop.step()
+    assert await bench.shown() == [("<", b"evidence")]
+    for destroyed_by in (bench.ask, bench.destroy):
+        with pytest.raises(CaptureHeldError, match="hold 1 keeps"):
+            await destroyed_by()
+    async with bench.database.write() as connection:
+        days = select(day_key.c.retention).join(data_key, data_key.c.day_key == day_key.c.id)
+        assert HOLD_CLASS in (await connection.execute(days)).scalars().all()
+        assert CAPTURE_CLASS not in (await connection.execute(days)).scalars().all()
+        await holds.lift(connection, "1", "@counsel:x", bench.at)
+    await bench.loop.step()
+    async with bench.database.read() as connection:
+        assert await captures.known(connection) == []
+
+
+async def test_a_legal_hold_of_another_time_does_not_keep_it(bench: Bench) -> None:
+    await bench.ask()
+    await place(bench, Hold("1", HoldKind.RANGE, until=START))
+    await place(bench, Hold("2", HoldKind.RANGE, start=START + LENGTH))
+    bench.at += LENGTH + KEPT
+    await bench.loop.step()
+    async with bench.database.read() as connection:
+        assert await captures.known(connection) == []

@@ -199,6 +199,26 @@ async def test_who_has_a_page_can_recall_it(hospital: Hospital, staff: Staff) ->
     assert rows(hospital, sealed) == [("destroyed", 0)]
 
 
+async def test_what_a_legal_hold_keeps_is_not_recalled_until_it_is_lifted(
+    hospital: Hospital, staff: Staff
+) -> None:
+    ada, ben = staff["ada"], staff["ben"]
+    page = await paged(hospital, ada, "somebody will ask for this")
+    await accepted(ada, page)
+    written = await ben.say(page.room_id, "a note that counts", thread=page.event_id)
+    await ada.message("a note that counts")
+    [(name,)] = rows(hospital, "SELECT page FROM outbox WHERE event = ?", page.event_id)
+    by = ("--by", hospital.user_id("operator"))
+    placed = await hospital.bridge.command("hold", "place", "page", name, *by, "--reason", "Case 7")
+    await asked(ada, page.room_id, "recall", "A legal hold keeps this", in_reply_to=page.event_id)
+    await asked(ben, page.room_id, "recall", "A legal hold keeps this", in_reply_to=written)
+    said = await hospital.bridge.command("break-glass", "--page", name, *by, "--reason", "Case 7")
+    assert "somebody will ask for this" in said
+    await hospital.bridge.command("hold", "lift", placed.split()[-1], *by)
+    await asked(ada, page.room_id, "recall", "It is recalled", in_reply_to=page.event_id)
+    await ben.wait_for(lambda: {page.event_id, written} <= ben.redacted)
+
+
 async def test_people_recall_their_own_words_and_nobody_elses(hospital: Hospital, staff: Staff) -> None:
     ada, ben = staff["ada"], staff["ben"]
     room = (await paged(hospital, ada, "words are about this")).room_id
