@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from unittest.mock import patch
 from urllib.parse import urlencode
@@ -22,7 +23,7 @@ from multidict import CIMultiDict
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
-from bridge.channels import CHANNEL_TYPES, open_channel, read_settings
+from bridge.channels import CHANNEL_TYPES, asterisk, open_channel, read_settings
 from bridge.channels.channel import Probe, Request, Surroundings, intake_path
 from bridge.channels.http import MAX_BODY
 from bridge.channels.tcp import ListenerSettings
@@ -35,7 +36,7 @@ from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi, reveal_optional
 from tests.channels.signers import PUBLIC_URL, WEBHOOK_SECRET, utc_now
 from tests.channels.wire import SECRETS, RememberingInbox, Reply, Server, free_port, opened, running
-from tests.channels.wires import CANARY, SECTIONS, WIRES, Wire
+from tests.channels.wires import CANARY, SECTIONS, TALKS, WIRES, Wire, outcomes
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,6 +82,11 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=sorted(WIRES))
 def wire(request: pytest.FixtureRequest) -> Wire:
     return WIRES[request.param]
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asterisk, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -319,6 +325,98 @@ async def test_no_authentic_request_is_lost(name: str, body: str) -> None:
         status = wire.status(Reply(answer.status, {}, answer.body))
         assert status == 400 or 200 <= status < 300
         assert len(inbox.events) + len(inbox.unreadable) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "👩🏽‍⚕️ chest pain 🚑",
+        "ألم في الصدر، اتصل بي على 5550001111",
+        "כאב בחזה",
+        "\u202edrawkcab\u202c, \u2066alone\u2069, \u200fmarked",
+        "胸が痛い e\u0301",
+    ],
+    ids=["emoji", "arabic", "hebrew", "bidi", "combining"],
+)
+async def test_words_come_in_as_they_were_written(name: str, words: str, inbox: RememberingInbox) -> None:
+    assert await outcomes(name, inbox, words, "+15550001111") == ["accepted"]
+    assert [event.body.reveal().strip() for event in inbox.events] == [words]
+
+
+@pytest.mark.parametrize(
+    ("caller", "known"),
+    [
+        ("anonymous", None),
+        ("+266696687", None),
+        ("Restricted", None),
+        ("unknown", None),
+        ("CLINIC", "CLINIC"),
+        ("+15550001111", "+15550001111"),
+    ],
+)
+async def test_a_withheld_number_is_none_and_a_name_stays_one(
+    name: str, caller: str, known: str | None, inbox: RememberingInbox
+) -> None:
+    if name in WIRES and not WIRES[name].names_callers:
+        return
+    assert await outcomes(name, inbox, "words", caller) == ["accepted"]
+    assert [reveal_optional(event.caller) for event in inbox.events] == [known]
+
+
+@pytest.mark.parametrize("skew", [timedelta(days=-30), timedelta(days=30)], ids=["slow", "fast"])
+async def test_a_bridge_whose_clock_is_wrong_takes_what_signs_no_time(
+    name: str, skew: timedelta, inbox: RememberingInbox
+) -> None:
+    checked = name in WIRES and WIRES[name].clock is not None
+    said = await outcomes(name, inbox, "words", "+15550001111", now=lambda: utc_now() + skew)
+    assert said == (["stale_timestamp"] if checked else ["accepted"])
+
+
+async def test_a_signed_time_counts_within_its_bounds(wire: Wire, inbox: RememberingInbox) -> None:
+    if wire.clock is None:
+        return
+    name = opened(wire.section, inbox).type
+    old, ahead = wire.clock
+    second = timedelta(seconds=30)
+    for skew, outcome in (
+        (old - second, "accepted"),
+        (old + second, "stale_timestamp"),
+        (second - ahead, "accepted"),
+        (-second - ahead, "stale_timestamp"),
+    ):
+        inbox.events.clear()
+        said = await outcomes(name, inbox, "words", "+15550001111", now=lambda skew=skew: utc_now() + skew)
+        assert said == [outcome]
+
+
+async def test_what_is_said_again_is_taken_once(name: str, inbox: RememberingInbox) -> None:
+    noon = utc_now().replace(second=0)
+    said = await outcomes(name, inbox, "words", "+15550001111", times=2, now=lambda: noon)
+    assert said == ["accepted", "duplicate"]
+    assert len(inbox.events) == 1
+
+
+@pytest.mark.parametrize("name", sorted(TALKS))
+async def test_one_that_is_no_http_tells_nobody_what_it_hears(name: str, inbox: RememberingInbox) -> None:
+    heard: list[bytes] = []
+    with capture_logs() as logs:
+        said = await outcomes(
+            name, inbox, CANARY, "+15550001111", tap=lambda _, __, raw: heard.append(raw.reveal())
+        )
+    assert said == ["accepted"]
+    assert CANARY.encode() in b"".join(heard)
+    assert logs
+    assert CANARY not in f"{logs}{inbox.events}"
+    assert "5550001111" not in f"{logs}{inbox.events}"
+
+
+@pytest.mark.parametrize("name", sorted(TALKS))
+async def test_one_that_is_no_http_says_that_the_database_is_away(name: str, inbox: RememberingInbox) -> None:
+    inbox.away = True
+    assert set(await outcomes(name, inbox, "words", "+15550001111")) == {"store_unavailable"}
+    assert not inbox.events
+    inbox.away = False
+    assert await outcomes(name, inbox, "words", "+15550001111") == ["accepted"]
 
 
 @pytest.mark.parametrize("channel", ["", "Clinic", "a/b", "{x}", "klinik-süd", "-", "x" * 65])
