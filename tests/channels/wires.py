@@ -278,6 +278,7 @@ async def _page_by_snpp(port: int, text: str, caller: str) -> None:
         writer.write(f"{line}\r\n".encode())
     await reader.read()
     writer.close()
+    await writer.wait_closed()
 
 
 async def _page_by_mail(port: int, text: str, caller: str) -> None:
@@ -319,15 +320,16 @@ async def outcomes(
     around.setdefault("count", lambda _, outcome: found.append(outcome))
     channel = opened(talk.section.replace("PORT", str(port)), inbox, **around)
     assert channel.serve is not None
+    listens = issubclass(CHANNEL_TYPES[name].settings, ListenerSettings)
     async with asyncio.timeout(20):
         serving = asyncio.ensure_future(channel.serve())
-        if issubclass(CHANNEL_TYPES[name].settings, ListenerSettings):
+        if listens:
             await reachable(port)
         for number in range(times):
             saying = asyncio.ensure_future(talk.say(port, text, caller))
             while len(found) <= number and not saying.done():
                 await asyncio.sleep(0.005)
-            await _ended(saying)
+            await (saying if listens else _ended(saying))
         await _ended(serving)
     return found
 
