@@ -11,17 +11,21 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Iterable
+from datetime import datetime
+from typing import Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from xml.sax.saxutils import escape, quoteattr
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from bridge.channels.asking import Provider, wordless
 from bridge.channels.channel import (
     Answer,
     Channel,
     ChannelType,
     Handler,
     Probe,
+    Recount,
     Request,
     Route,
     Surroundings,
@@ -30,9 +34,11 @@ from bridge.channels.channel import (
 )
 from bridge.channels.fetching import OF_ITS_ADDRESS, basic_auth, fetch
 from bridge.channels.forms import FORM, Fields, form_fields, readable, signed_bytes, spellings
+from bridge.channels.moments import read_moment
 from bridge.channels.numbers import normal_number, with_plus
-from bridge.channels.settings import Secrets
-from bridge.config.values import Section
+from bridge.channels.plivo_records import Record, came_in
+from bridge.channels.settings import OwnNumbers, Secrets
+from bridge.config.values import Section, Setting
 from bridge.model.attachment import MOST, Attachment
 from bridge.model.doors import Fetched, MediaSource
 from bridge.model.errors import MediaError
@@ -54,12 +60,55 @@ class PlivoSettings(Section):
         default=None,
         description="The account's auth ID, if its media need it together with the auth token (basic auth for media).",
     )
+    reconcile: OwnNumbers = Field(
+        default=(),
+        description="The numbers whose texts Plivo is asked for, so that none is lost; needs auth_id.",
+    )
+    api: Setting = Field(default="https://api.plivo.com", description="Where Plivo's API is.")
+
+    @model_validator(mode="after")
+    def _whose(self) -> Self:
+        if self.reconcile and self.auth_id is None:
+            raise ValueError("reconcile needs auth_id, the account that is asked")
+        return self
 
 
 def build(channel: ChannelId, settings: PlivoSettings, around: Surroundings) -> Channel:
     """A channel that takes incoming messages. Raises `SecretUnreadableError`."""
     route = Route("POST", intake_path(channel), _handler(channel, settings, around))
-    return Channel(channel, PLIVO.name, (route,), media=_media_source(settings))
+    recount = _recount(channel, settings, around)
+    return Channel(channel, PLIVO.name, (route,), media=_media_source(settings), recount=recount)
+
+
+def _recount(channel: ChannelId, settings: PlivoSettings, around: Surroundings) -> Recount | None:
+    if not settings.reconcile or settings.auth_id is None:
+        return None
+    account = settings.auth_id
+    proof = basic_auth(account, settings.auth_token[0].read_text())
+    plivo = Provider("Plivo", settings.api, proof, "auth_id and auth_token")
+
+    async def recount(since: datetime, until: datetime) -> list[IntakeEvent]:
+        async with plivo.asking() as asking:
+            records = await came_in(asking, account, since, until)
+        return [
+            _of_record(channel, one)
+            for one in records
+            if with_plus(one.to_number) in settings.reconcile
+            and await around.inbox.kind_of(channel, Phi(one.message_uuid)) is None
+        ]
+
+    return recount
+
+
+def _of_record(channel: ChannelId, record: Record) -> IntakeEvent:
+    return wordless(
+        channel,
+        record.message_uuid,
+        "Plivo",
+        caller=normal_number(with_plus(record.from_number), None),
+        called=normal_number(with_plus(record.to_number), None),
+        at=read_moment(record.message_time),
+    )
 
 
 def _media_source(settings: PlivoSettings) -> MediaSource:

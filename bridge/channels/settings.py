@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Annotated
@@ -14,6 +15,16 @@ from bridge.config.values import SecretRef, one_or_more
 
 Secrets = Annotated[tuple[SecretRef, ...], one_or_more, Field(min_length=1)]
 Region = Annotated[str, AfterValidator(known_region)]
+
+
+def _own_number(written: str) -> str:
+    # One that is written otherwise would be compared with nothing, and nothing would be missing.
+    if not re.fullmatch(r"(?:[a-z]+:)?\+[1-9][0-9]{6,14}|[0-9]{3,8}", written):
+        raise ValueError("should be a number in E.164, such as +15554567890, or a short code")
+    return written
+
+
+OwnNumbers = Annotated[tuple[Annotated[str, AfterValidator(_own_number)], ...], one_or_more]
 Peers = Annotated[tuple[IPvAnyNetwork, ...], one_or_more]
 
 

@@ -9,18 +9,21 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable
-from datetime import timedelta
-from typing import Annotated, Any
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
+from bridge.channels.asking import Asking, Provider, wordless
 from bridge.channels.channel import (
     Answer,
     Channel,
     ChannelType,
     Handler,
+    Recount,
     Request,
     Route,
     Surroundings,
@@ -29,10 +32,13 @@ from bridge.channels.channel import (
 )
 from bridge.channels.fetching import OF_ITS_ADDRESS, named
 from bridge.channels.forms import signed_bytes
-from bridge.channels.moments import Moment, from_unix
+from bridge.channels.moments import Moment, from_unix, read_moment
 from bridge.channels.numbers import normal_number
-from bridge.config.values import Section, one_or_more
+from bridge.channels.settings import OwnNumbers
+from bridge.channels.telnyx_records import Record, came_in, retrieve
+from bridge.config.values import SecretRef, Section, Setting, one_or_more
 from bridge.model.attachment import MOST
+from bridge.model.errors import SourceError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
@@ -54,13 +60,57 @@ class TelnyxSettings(Section):
     public_keys: Annotated[
         tuple[Annotated[str, AfterValidator(_public_key)], ...], one_or_more, Field(min_length=1)
     ] = Field(description="The account's public key, which is no secret; several while it is being rotated.")
+    reconcile: OwnNumbers = Field(
+        default=(),
+        description="The numbers whose texts Telnyx is asked for, so that none is lost; needs api_key.",
+    )
+    api_key: SecretRef | None = Field(
+        default=None, description="An API key of the account, with which Telnyx is asked."
+    )
+    api: Setting = Field(default="https://api.telnyx.com", description="Where Telnyx's API is.")
+
+    @model_validator(mode="after")
+    def _by_which_key(self) -> Self:
+        if self.reconcile and self.api_key is None:
+            raise ValueError("reconcile needs api_key, with which Telnyx is asked")
+        return self
 
 
 def build(channel: ChannelId, settings: TelnyxSettings, around: Surroundings) -> Channel:
-    """A channel that takes incoming messages."""
+    """A channel that takes incoming messages. Raises `SecretUnreadableError`."""
     path = intake_path(channel)
     route = Route("POST", path, _handler(channel, settings, around))
-    return Channel(channel, TELNYX.name, (route,), media=OF_ITS_ADDRESS)
+    return Channel(
+        channel, TELNYX.name, (route,), media=OF_ITS_ADDRESS, recount=_recount(channel, settings, around)
+    )
+
+
+def _recount(channel: ChannelId, settings: TelnyxSettings, around: Surroundings) -> Recount | None:
+    if not settings.reconcile or settings.api_key is None:
+        return None
+    telnyx = Provider("Telnyx", settings.api, f"Bearer {settings.api_key.read_text()}", "api_key")
+
+    async def recount(since: datetime, until: datetime) -> list[IntakeEvent]:
+        async with telnyx.asking() as asking:
+            records = await came_in(asking, settings.reconcile, since, until)
+            return [
+                await _found(channel, asking, record)
+                for record in records
+                if await around.inbox.kind_of(channel, Phi(record.uuid)) is None
+            ]
+
+    return recount
+
+
+async def _found(channel: ChannelId, asking: Asking, record: Record) -> IntakeEvent:
+    """A text as its webhook would have told of it; without its words if Telnyx has only its record any more."""
+    with suppress(SourceError, ValidationError):
+        message = _Message.model_validate(await retrieve(asking, record))
+        if message.text or message.media:
+            return _intake_event(channel, record.uuid, message)
+    caller, called = normal_number(record.cli, None), normal_number(record.cld, None)
+    at = read_moment(record.created_at)
+    return wordless(channel, record.uuid, "Telnyx", caller=caller, called=called, at=at)
 
 
 TELNYX = ChannelType("telnyx", TelnyxSettings, build)
@@ -71,6 +121,7 @@ class _Party(BaseModel):
 
 
 class _Message(BaseModel):
+    id: str | None = None
     sender: _Party = Field(alias="from")
     to: list[_Party] = []
     text: str | None = None
@@ -105,7 +156,8 @@ def _handler(channel: ChannelId, settings: TelnyxSettings, around: Surroundings)
         except ValidationError:
             kept = await around.inbox.keep_unreadable(channel, request.body, "Telnyx sent what is no event")
             return refusal(400, "unreadable_but_kept", "A message has data.id and payload.", id=kept.intake)
-        receipt = await around.inbox.accept(_intake_event(channel, event.id, message))
+        # By the message's own id it is known in Telnyx's records, too.
+        receipt = await around.inbox.accept(_intake_event(channel, message.id or event.id, message))
         return Answer("duplicate" if receipt.duplicate else "accepted", 200, "")
 
     return take

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
-from typing import Annotated, Self
+from typing import Self
 from urllib.parse import parse_qsl, urlencode
 from xml.sax.saxutils import escape
 
@@ -33,7 +33,7 @@ from bridge.channels.channel import (
 )
 from bridge.channels.forms import FORM, Fields, form_fields, readable, signed_bytes, spellings
 from bridge.channels.numbers import normal_number
-from bridge.channels.settings import Region, Secrets
+from bridge.channels.settings import OwnNumbers, Region, Secrets
 from bridge.channels.twilio_account import Account
 from bridge.channels.twilio_media import media_source, pictures
 from bridge.channels.twilio_menu import (
@@ -46,7 +46,7 @@ from bridge.channels.twilio_menu import (
     take_call,
 )
 from bridge.channels.twilio_voice import call
-from bridge.config.values import SecretRef, Section, Setting, one_or_more
+from bridge.config.values import SecretRef, Section, Setting
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, protect_optional
@@ -65,7 +65,7 @@ class TwilioSettings(Section):
     region: Region | None = Field(
         default=None, description="The country (US, GB, ...) of numbers that come without a country code."
     )
-    reconcile: Annotated[tuple[str, ...], one_or_more] = Field(
+    reconcile: OwnNumbers = Field(
         default=(),
         description="The numbers whose texts and calls Twilio is asked for, so that none is lost; needs account_sid.",
     )

@@ -9,25 +9,18 @@ https://www.twilio.com/docs/usage/api/applications.
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
-import aiohttp
-
+from bridge.channels.asking import Asking, Provider
+from bridge.channels.fetching import basic_auth
 from bridge.channels.twilio_media import listed_pictures
-from bridge.model.errors import SourceError
 
-ASK_SECONDS = 30.0  # for one page of a list
 PAGE_SIZE = 200
-MAX_PAGE = 4 * 1024 * 1024  # bytes
-MAX_PAGES = 500  # of one list
 LONGEST_CALL = timedelta(hours=4)  # Twilio's own bound: what was recorded in a call is no older than the call
 
 Form = dict[str, str]
@@ -51,63 +44,53 @@ class Account:
         """
         within = _Within(since, until)
         forms: list[Form] = []
-        timeout = aiohttp.ClientTimeout(total=ASK_SECONDS)
-        proof = base64.b64encode(f"{self.sid}:{self.token}".encode()).decode()
-        headers = {"Authorization": f"Basic {proof}"}
-        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        twilio = Provider("Twilio", self.api, basic_auth(self.sid, self.token), "account_sid and auth_token")
+        async with twilio.asking() as asking:
             recordings: dict[str, Mapping[str, Any]] | None = None
             for number in numbers:
-                texts = await self._list(session, "Messages", {"To": number, **within.filters("DateSent")})
+                texts = await self._list(asking, "Messages", {"To": number, **within.filters("DateSent")})
                 forms += [
                     self._text(one) for one in texts if _came_in(one) and within.holds(one.get("date_sent"))
                 ]
-                calls = await self._list(session, "Calls", {"To": number, **within.filters("EndTime")})
+                calls = await self._list(asking, "Calls", {"To": number, **within.filters("EndTime")})
                 ended = [one for one in calls if _came_in(one) and within.holds(one.get("end_time"))]
                 if not ended:
                     continue
                 if recordings is None:
                     earlier = _Within(since - LONGEST_CALL, until).filters("DateCreated")
-                    recordings = _messages(await self._list(session, "Recordings", earlier))
-                ours = menu is not None and await self._is_answered_at(session, number, menu)
+                    recordings = _messages(await self._list(asking, "Recordings", earlier))
+                ours = menu is not None and await self._is_answered_at(asking, number, menu)
                 forms += [self._call(one, recordings.get(str(one.get("sid"))), ours=ours) for one in ended]
         return forms
 
-    async def _is_answered_at(self, session: aiohttp.ClientSession, number: str, menu: str) -> bool:
+    async def _is_answered_at(self, asking: Asking, number: str, menu: str) -> bool:
         """Whether a number's calls come to this address, by the number's own settings or its application's."""
         owned = await self._list(
-            session, "IncomingPhoneNumbers", {"PhoneNumber": number}, key="incoming_phone_numbers"
+            asking, "IncomingPhoneNumbers", {"PhoneNumber": number}, key="incoming_phone_numbers"
         )
         for one in owned:
             answering: Mapping[str, Any] = one
             if application := one.get("voice_application_sid"):
-                url = self._url(f"Applications/{quote(str(application), safe='')}")
-                answering = await _get(session, url, "Applications")
-            if _place(answering.get("voice_url")) == _place(menu):
+                place = self._place(f"Applications/{quote(str(application), safe='')}")
+                answering = await asking.get(place, "Applications")
+            if _where(answering.get("voice_url")) == _where(menu):
                 return True
         return False
 
     async def _list(
-        self, session: aiohttp.ClientSession, name: str, filters: Mapping[str, str], *, key: str = ""
+        self, asking: Asking, name: str, filters: Mapping[str, str], *, key: str = ""
     ) -> list[Mapping[str, Any]]:
-        url = f"{self._url(name)}?{urlencode({**filters, 'PageSize': PAGE_SIZE})}"
-        found: list[Mapping[str, Any]] = []
-        for _ in range(MAX_PAGES):
-            page = await _get(session, url, name)
-            found += [one for one in page.get(key or name.lower()) or () if isinstance(one, dict)]
-            following = page.get("next_page_uri")
-            if not following:
-                return found
-            # Only its path counts: the token goes to no other host.
-            url = urljoin(url, "/" + str(following).lstrip("/"))
-        raise SourceError(f"Twilio lists more than {MAX_PAGES} pages of {name}")
+        place = f"{self._place(name)}?{urlencode({**filters, 'PageSize': PAGE_SIZE})}"
+        return await asking.listed(place, name, key or name.lower(), lambda page: page.get("next_page_uri"))
 
-    def _url(self, name: str) -> str:
-        return f"{self.api.rstrip('/')}/2010-04-01/Accounts/{self.sid}/{name}.json"
+    def _place(self, name: str) -> str:
+        return f"/2010-04-01/Accounts/{self.sid}/{name}.json"
 
     def _text(self, text: Mapping[str, Any]) -> Form:
         told = {"MessageSid": "sid", "From": "from", "To": "to", "Body": "body", "NumMedia": "num_media"}
         form = _form({name: text.get(field) for name, field in told.items()})
-        return form | listed_pictures(self._url(f"Messages/{quote(form.get('MessageSid', ''))}/Media"), form)
+        pictures = self._place(f"Messages/{quote(form.get('MessageSid', ''), safe='')}/Media")
+        return form | listed_pictures(self.api.rstrip("/") + pictures, form)
 
     def _call(self, call: Mapping[str, Any], recording: Mapping[str, Any] | None, *, ours: bool) -> Form:
         told = {
@@ -154,29 +137,6 @@ def _written(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def _get(session: aiohttp.ClientSession, url: str, name: str) -> Mapping[str, Any]:
-    try:
-        async with session.get(url, allow_redirects=False) as answer:
-            if answer.status in (401, 403):
-                raise SourceError("Twilio does not let the bridge ask: check account_sid and auth_token")
-            if answer.status != HTTPStatus.OK:
-                raise SourceError(f"Twilio answers {answer.status} to the list of {name}")
-            body = await answer.content.read(MAX_PAGE + 1)
-            while len(body) <= MAX_PAGE and (more := await answer.content.read(MAX_PAGE + 1 - len(body))):
-                body += more
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise SourceError(f"Twilio can't be reached ({type(error).__name__})") from None
-    if len(body) > MAX_PAGE:
-        raise SourceError(f"Twilio's list of {name} is too long")
-    try:
-        page = json.loads(body)
-    except ValueError:
-        page = None
-    if not isinstance(page, dict):
-        raise SourceError(f"Twilio's list of {name} can't be read")
-    return page
-
-
 def _came_in(one: Mapping[str, Any]) -> bool:
     return one.get("direction") == "inbound"
 
@@ -196,7 +156,7 @@ def _seconds(recording: Mapping[str, Any]) -> int:
     return int(seconds) if seconds.isdecimal() and len(seconds) < len("100000") else 0
 
 
-def _place(url: Any) -> tuple[str | None, str]:
+def _where(url: Any) -> tuple[str | None, str]:
     try:
         parts = urlsplit(str(url or ""))
     except ValueError:

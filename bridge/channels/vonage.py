@@ -10,31 +10,35 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import md5, sha256
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import jwt
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
+from bridge.channels.asking import Provider, wordless
 from bridge.channels.channel import (
     Answer,
     Channel,
     ChannelType,
     Handler,
     Probe,
+    Recount,
     Request,
     Route,
     Surroundings,
     intake_path,
     refusal,
 )
-from bridge.channels.fetching import OF_ITS_ADDRESS, named
+from bridge.channels.fetching import OF_ITS_ADDRESS, basic_auth, named
 from bridge.channels.forms import form_fields, readable, signed_bytes
-from bridge.channels.moments import Moment, from_unix
+from bridge.channels.moments import Moment, from_unix, read_moment
 from bridge.channels.numbers import normal_number, with_plus
-from bridge.channels.settings import Secrets
-from bridge.config.values import Section
+from bridge.channels.settings import OwnNumbers, Secrets
+from bridge.channels.vonage_reports import Record, came_in
+from bridge.config.values import SecretRef, Section, Setting
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, protect_optional
@@ -55,13 +59,62 @@ class VonageSettings(Section):
         description="How the older SMS API signs, as in the account's settings. Left out, only the JWTs of the "
         "Messages API are taken.",
     )
+    reconcile: OwnNumbers = Field(
+        default=(),
+        description="The numbers whose texts Vonage is asked for, so that none is lost; needs api_key and api_secret.",
+    )
+    api_key: Setting | None = Field(
+        default=None, description="The account's API key, which is its name, to ask Vonage with."
+    )
+    api_secret: SecretRef | None = Field(default=None, description="The account's API secret, likewise.")
+    api: Setting = Field(default="https://api.nexmo.com", description="Where Vonage's Reports API is.")
+
+    @model_validator(mode="after")
+    def _by_which_key(self) -> Self:
+        if self.reconcile and (self.api_key is None or self.api_secret is None):
+            raise ValueError("reconcile needs api_key and api_secret, with which Vonage is asked")
+        return self
 
 
 def build(channel: ChannelId, settings: VonageSettings, around: Surroundings) -> Channel:
     """A channel that takes incoming messages. Raises `SecretUnreadableError`."""
     path = intake_path(channel)
     route = Route("POST", path, _handler(channel, settings, around))
-    return Channel(channel, VONAGE.name, (route,), media=OF_ITS_ADDRESS)
+    return Channel(
+        channel, VONAGE.name, (route,), media=OF_ITS_ADDRESS, recount=_recount(channel, settings, around)
+    )
+
+
+def _recount(channel: ChannelId, settings: VonageSettings, around: Surroundings) -> Recount | None:
+    if not settings.reconcile or settings.api_key is None or settings.api_secret is None:
+        return None
+    key = settings.api_key
+    proof = basic_auth(key, settings.api_secret.read_text())
+    vonage = Provider("Vonage", settings.api, proof, "api_key and api_secret")
+    # A text of both APIs would stand in both, under two ids: only those of the one that tells of it are asked for.
+    product = "SMS" if settings.sms_api_signature else "MESSAGES"
+
+    async def recount(since: datetime, until: datetime) -> list[IntakeEvent]:
+        async with vonage.asking() as asking:
+            records = await came_in(asking, key, product, since, until)
+        return [
+            _of_record(channel, one)
+            for one in records
+            if with_plus(one.to) in settings.reconcile
+            and await around.inbox.kind_of(channel, Phi(one.message_id)) is None
+        ]
+
+    return recount
+
+
+def _of_record(channel: ChannelId, record: Record) -> IntakeEvent:
+    caller = normal_number(with_plus(record.sender), None)
+    called = normal_number(with_plus(record.to), None)
+    at = read_moment(record.date_received)
+    event = wordless(channel, record.message_id, "Vonage", caller=caller, called=called, at=at)
+    if not record.message_body:
+        return event
+    return replace(event, key=Phi(record.message_id), body=Phi(record.message_body))
 
 
 def sample(settings: VonageSettings, probe: Probe) -> Request:

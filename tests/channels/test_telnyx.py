@@ -50,7 +50,7 @@ async def test_a_captured_text_becomes_an_intake_event(server: Server, inbox: Re
     assert (reply.status, reply.text) == (200, "")
     assert only(inbox) == IntakeEvent(
         channel=only(inbox).channel,
-        key=Phi("b301ed3f-1490-491f-995f-6e64e69674d4"),
+        key=Phi("84cca175-9755-4859-b67f-4730d7f58aa3"),
         kind=EventKind.TEXT,
         body=Phi("café 🚑"),
         caller=Phi("+15550001111"),
