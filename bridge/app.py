@@ -58,7 +58,7 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
         meters = Meters.of(registry, refusals.count)
         inbox = IntakeStore(house.database, house.keys, now, bells.dispatch.ring)
         nightbell = config.nightbell
-        in_hand.learn(await asyncio.to_thread(_own_words))
+        in_hand.learn(await asyncio.to_thread(own_words))
         live = LiveRulebook(Rulebook.of(await complete(config, house.database)))
         around = Surroundings(
             inbox,
@@ -119,7 +119,7 @@ async def _enlisted(house: House, node: Node, now: Clock) -> AsyncIterator[None]
                 await nodes.leave(connection, node.id)
 
 
-def _own_words() -> str:
+def own_words() -> str:
     """Nightbell's code. What stands there tells nothing of an event."""
     return "\n".join(file.read_text() for file in sorted(Path(__file__).parent.rglob("*.py")))
 

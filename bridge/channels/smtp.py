@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import inspect
 import logging
 import re
 import ssl
@@ -16,7 +17,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.utils import parseaddr, parsedate_to_datetime
 from hashlib import sha256
-from typing import Annotated, Any, AnyStr
+from typing import Annotated, Any, AnyStr, cast
 
 import structlog
 from aiosmtpd import smtp as aiosmtpd
@@ -28,8 +29,9 @@ from bridge.channels.crowd import Crowd, source_of, turn_away
 from bridge.channels.numbers import normal_number
 from bridge.channels.rate import Rate
 from bridge.channels.settings import is_peer
-from bridge.channels.tcp import ListenerSettings
+from bridge.channels.tcp import ListenerSettings, may_be_said
 from bridge.config.values import LocalPath, one_or_more
+from bridge.model import in_hand
 from bridge.model.attachment import MOST, Attachment
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.event import EventKind, IntakeEvent
@@ -66,6 +68,7 @@ def build(channel: ChannelId, settings: SmtpSettings, around: Surroundings) -> C
     """A channel that listens for mail."""
 
     async def serve() -> None:
+        in_hand.learn(inspect.getsource(aiosmtpd))  # the refusals of the library's own
         # Its log repeats what a sender wrote.
         logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)
         crowd = Crowd(MAX_CONNECTIONS, MAX_OF_ONE)
@@ -152,10 +155,16 @@ class _Door(aiosmtpd.SMTP):
         super().data_received(data)
 
     async def push(self, status: AnyStr) -> None:
-        said: str | bytes = status
-        raw = said.encode() if isinstance(said, str) else said
-        self._desk.around.tap(self._desk.channel, ">", Phi(raw))
-        await super().push(status)
+        """Say something. The library would repeat a command that it does not know."""
+        desk, said = self._desk, cast("str | bytes", status)
+        text = said if isinstance(said, str) else said.decode(errors="replace")
+        text = _UNKNOWN if text.startswith(_REPEATS) else may_be_said(desk.channel, desk.around, text)
+        desk.around.tap(desk.channel, ">", Phi(text.encode()))
+        await super().push(text)
+
+    async def smtp_VRFY(self, _: str) -> None:  # noqa: N802
+        """Who may be paged is told to nobody, and no address repeated."""
+        await self.push("252 2.5.2 Send the mail: its answer says whether it is taken")
 
     def make_room(self) -> None:
         """End the connection for another's sake."""
@@ -174,6 +183,8 @@ class _Door(aiosmtpd.SMTP):
 _STRANGER = b"554 5.7.1 This address is not among the channel's peers\r\n"
 _FULL = b"421 4.7.0 Too many connections, try again\r\n"
 _LATE = b"421 4.4.2 The connection took too long, try again\r\n"
+_REPEATS = ('500 Error: command "', "500 Error: (")
+_UNKNOWN = "500 5.5.1 Command unknown"
 
 
 @dataclass(frozen=True, slots=True)

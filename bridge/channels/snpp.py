@@ -23,7 +23,7 @@ from bridge.channels.numbers import normal_number
 from bridge.channels.rate import Rate
 from bridge.channels.settings import Region, is_one_of
 from bridge.channels.snpp_two_way import WISHES, TwoWay
-from bridge.channels.tcp import Line, ListenerSettings, serve_lines
+from bridge.channels.tcp import Line, ListenerSettings, may_be_said, serve_lines
 from bridge.config.values import SecretRef, one_or_more
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.event import EventKind, IntakeEvent
@@ -123,6 +123,7 @@ async def _talk(desk: _Desk, line: Line) -> None:
 
 
 async def _say(desk: _Desk, line: Line, reply: str) -> None:
+    reply = may_be_said(desk.channel, desk.around, reply)
     desk.around.tap(desk.channel, ">", Phi(reply.encode()))
     line.writer.write(reply.encode() + b"\r\n")
     await line.writer.drain()

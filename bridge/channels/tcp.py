@@ -18,12 +18,15 @@ from bridge.channels.crowd import Crowd, source_of
 from bridge.channels.rate import Rate
 from bridge.channels.settings import is_peer
 from bridge.config.values import NumberSetting, Section, Setting, one_or_more
+from bridge.model import in_hand
 from bridge.model.ids import ChannelId
 
 MAX_LINE = 8 * 1024  # bytes
 MAX_CONNECTIONS = 64
 MAX_OF_ONE = 16  # connections from one address
 SESSION_SECONDS = 300.0  # for all of a connection
+
+WITHHELD = "This is not understood, and not repeated"
 
 log = structlog.get_logger(__name__)
 
@@ -117,6 +120,17 @@ async def serve_lines(
         log.info("channel_listens", channel=channel, port=settings.port)
         await around.tell(channel, None)
         await server.serve_forever()
+
+
+def may_be_said(channel: ChannelId, around: Surroundings, reply: str) -> str:
+    """A reply as it may be said: a refusal of words that are neither ours nor the configuration's is withheld.
+
+    Such a refusal could only repeat what was sent. SNPP and SMTP refuse with a code of 4 or 5 and two more digits.
+    """
+    if not reply.startswith(("4", "5")) or in_hand.is_public(reply):
+        return reply
+    around.count(channel, "answer_withheld")
+    return f"{reply[:3]} {WITHHELD}"
 
 
 def _turn_away(channel: ChannelId, writer: asyncio.StreamWriter, said: bytes, outcome: str) -> None:

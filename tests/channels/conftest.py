@@ -9,8 +9,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from bridge.app import own_words
+from bridge.model import in_hand
 from tests.channels.signers import utc_now
 from tests.channels.wire import RememberingInbox
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_words() -> None:
+    """What doors may say at a refusal, as a bridge that starts learns it."""
+    in_hand.learn(own_words())
 
 
 @pytest.fixture
