@@ -7,7 +7,9 @@ bounds neither time nor size; what is needed of the protocol are the few functio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from hashlib import md5
 
 MAX_MESSAGE = 256 * 1024  # bytes
@@ -42,9 +44,25 @@ def parse_message(block: bytes) -> Message:
 
 
 def write_action(writer: asyncio.StreamWriter, name: str, **fields: str) -> None:
-    """Send an action. Its values are the operator's own."""
+    """Send an action. Its values are the operator's own, and have no line ends."""
     lines = [f"Action: {name}", *(f"{field}: {value}" for field, value in fields.items())]
     writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+
+
+@asynccontextmanager
+async def connected(
+    host: str, port: int, tls: ssl.SSLContext | None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that is closed at the end. Raises `OSError` and `TimeoutError`."""
+    async with asyncio.timeout(ANSWER_SECONDS):
+        reader, writer = await asyncio.open_connection(host, port, ssl=tls, limit=MAX_MESSAGE)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(1):
+                await writer.wait_closed()
 
 
 async def log_in(

@@ -9,7 +9,8 @@ import asyncio
 import re
 import ssl
 import traceback
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import monotonic
@@ -19,10 +20,9 @@ import structlog
 from pydantic import Field
 
 from bridge.channels.ami import (
-    ANSWER_SECONDS,
-    MAX_MESSAGE,
     AmiRefusedError,
     Message,
+    connected,
     log_in,
     parse_message,
     read_block,
@@ -30,7 +30,7 @@ from bridge.channels.ami import (
 )
 from bridge.channels.asterisk_spool import Lying, Spool
 from bridge.channels.asterisk_spool import Message as Recorded
-from bridge.channels.calls import Board, Call, Voicemail, number
+from bridge.channels.calls import Board, Call, Voicemail, announced, is_announced, number
 from bridge.channels.cdr import CdrSettings, RecordedCall, open_records
 from bridge.channels.channel import Channel, ChannelType, Recount, Surroundings
 from bridge.channels.moments import from_unix
@@ -117,7 +117,18 @@ def _recount(channel: ChannelId, settings: AsteriskSettings, spool: Spool | None
     return recount
 
 
-ASTERISK = ChannelType("asterisk", AsteriskSettings, build)
+ASTERISK = ChannelType("asterisk", AsteriskSettings, build, (EventKind.PAGE, EventKind.VOICEMAIL))
+
+
+@asynccontextmanager
+async def logged_in(
+    settings: AsteriskSettings, secret: str
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that hears events. Raises as `ami.connected` and `ami.log_in`."""
+    tls = ssl.create_default_context(cafile=settings.certificate) if settings.tls else None
+    async with connected(settings.host, settings.port, tls) as (reader, writer):
+        await log_in(reader, writer, settings.username, secret, md5_login=settings.login == "md5")
+        yield reader, writer
 
 
 @dataclass(slots=True)
@@ -166,38 +177,18 @@ class _Line:
             await asyncio.sleep(pause)
 
     async def _session(self) -> None:
-        settings = self.settings
-        async with asyncio.timeout(ANSWER_SECONDS):
-            reader, writer = await asyncio.open_connection(
-                settings.host,
-                settings.port,
-                ssl=ssl.create_default_context(cafile=settings.certificate) if settings.tls else None,
-                limit=MAX_MESSAGE,
-            )
-        try:
-            await log_in(reader, writer, settings.username, self.secret, md5_login=settings.login == "md5")
+        async with logged_in(self.settings, self.secret) as (reader, writer):
             self.heard = True
             await self._recall()
             await self._tell(None)
             for action in _QUESTIONS:
                 write_action(writer, action, ActionID=action)
             await self._listen(reader, writer)
-        finally:
-            writer.close()
-            with suppress(OSError, TimeoutError):
-                async with asyncio.timeout(1):
-                    await writer.wait_closed()
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there: list[Message] = []
         while True:
-            try:
-                async with asyncio.timeout(QUIET_SECONDS):
-                    message = await self._hear(reader)
-            except TimeoutError:
-                write_action(writer, "Ping")
-                async with asyncio.timeout(QUIET_SECONDS):
-                    message = await self._hear(reader)
+            message = await self._next(reader, writer)
             event = message.get("event")
             if event == "Shutdown":
                 return
@@ -210,10 +201,22 @@ class _Line:
             await self._look_at_mailbox(message)
             for call in self.board.hear(message):
                 await self._ended(call)
+            if is_announced(message):
+                await self._announced(message)
             if event == "CoreShowChannelsComplete":
                 for call in self.board.only_these_go_on(each.get("uniqueid", "") for each in there):
                     await self._ended(call)
             await self._note()
+
+    async def _next(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Message:
+        """The next message, however quiet it is. Raises `TimeoutError` if Asterisk is not there."""
+        try:
+            async with asyncio.timeout(QUIET_SECONDS):
+                return await self._hear(reader)
+        except TimeoutError:
+            write_action(writer, "Ping")
+            async with asyncio.timeout(QUIET_SECONDS):
+                return await self._hear(reader)
 
     async def _hear(self, reader: asyncio.StreamReader) -> Message:
         block = await read_block(reader)
@@ -274,6 +277,13 @@ class _Line:
         begins_outside = not self.settings.contexts or call.context in self.settings.contexts
         if call.kind is not None and begins_outside:
             await self._keep(await _event_of(self.channel, call, self.settings, self.spool))
+
+    async def _announced(self, message: Message) -> None:
+        """What another program had Asterisk say. It is nobody's call, so that its moment makes its key."""
+        moment = message.get("timestamp") or f"{self.around.now().timestamp():.6f}"
+        call = announced(message, f"{message.get('actionid', '')} {moment}")
+        kind = EventKind.VOICEMAIL if call.mailbox else EventKind.PAGE
+        await self._keep(_event(self.channel, call, kind, self.settings))
 
     async def _keep(self, event: IntakeEvent) -> None:
         """Keep an event, however long it takes: Asterisk says nothing twice."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import wave
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import count
+from math import pi, sin
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +32,7 @@ FORMATS = {
     "WAV": "audio/x-wav",
     "ogg": "audio/ogg",
 }  # the best first; others name no codec
+RATE = 8000  # of samples in a second
 LONGEST_CALL = 6 * 3600  # seconds from a call's begin to its message
 MAX_TXT = 64 * 1024
 LOOK_SECONDS = 2.0  # no page waits longer to know whether its message is empty
@@ -138,6 +142,28 @@ def _read(spool: Path, message: Message) -> Fetched:
     raise MediaError("beside the message's .txt there is none as wav, wav49 or ogg", retry=True)
 
 
+def leave(spool: Path, mailbox: str, caller: str, at: int) -> None:
+    """Leave a message of one second's tone, as Asterisk does; `at` is in seconds since 1970, by Asterisk's clock.
+
+    Raises `MediaError` for a mailbox that is no name, and `OSError`.
+    """
+    number, context = _directory(mailbox)
+    folder = spool / context / number / FOLDERS[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = next(f"msg{n:04}" for n in count() if not (folder / f"msg{n:04}.txt").exists())
+    with wave.open(str(folder / f"{stem}.wav"), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(RATE)
+        tone = (round(8000 * sin(2 * pi * 440 * n / RATE)) for n in range(RATE))
+        sound.writeframes(b"".join(sample.to_bytes(2, "little", signed=True) for sample in tone))
+    facts = {"origmailbox": number, "context": context, "callerchan": "nightbell", "callerid": f"<{caller}>"}
+    facts |= {"origtime": str(at), "msg_id": f"{at}-{stem}", "duration": "1"}
+    lines = [";", "; Message Information file", ";", "[message]"]
+    lines += [f"{name}={value}" for name, value in facts.items()]
+    (folder / f"{stem}.txt").write_text("\n".join(lines) + "\n")  # last: by it the rest is found
+
+
 def _delete(spool: Path, message: Message) -> None:
     if not message.identity:
         raise MediaError("it is not known which file it was", retry=False)
@@ -205,15 +231,20 @@ def _fits(facts: Facts, message: Message) -> bool:
 
 
 def _messages(spool: Path, mailbox: str, folders: Sequence[str] = FOLDERS) -> Iterator[tuple[Path, Facts]]:
-    number, _, context = mailbox.partition("@")
-    if not all(re.fullmatch(r"[\w+-][\w.+-]*", part) for part in (number, context)):
-        raise MediaError("its mailbox has no name of a directory", retry=False)
+    number, context = _directory(mailbox)
     for folder in folders:
         for text in sorted((spool / context / number / folder).glob("msg[0-9]*.txt")):
             with text.open("rb") as opened:
                 lines = opened.read(MAX_TXT).decode(errors="replace").splitlines()
             pairs = (line.partition("=") for line in lines if not line.startswith(";"))
             yield text, {name.strip(): value.strip() for name, equals, value in pairs if equals}
+
+
+def _directory(mailbox: str) -> tuple[str, str]:
+    number, _, context = mailbox.partition("@")
+    if not all(re.fullmatch(r"[\w+-][\w.+-]*", part) for part in (number, context)):
+        raise MediaError("its mailbox has no name of a directory", retry=False)
+    return number, context
 
 
 def _identity(facts: Facts) -> str:

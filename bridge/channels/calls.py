@@ -238,13 +238,27 @@ def _pressed(call: Call, message: Message) -> Call:
 
 def _told(call: Call, message: Message) -> Call:
     if message.get("userevent", "").lower() == "nightbell":
-        return replace(call, told={name: message[name] for name in _TELLABLE if message.get(name)})
+        return replace(call, told=_tellable(message))
     if digits := message.get("digits"):
         return replace(call, digits=digits[:MAX_DIGITS])
     return call
 
 
-_TELLABLE = ("body", "priority", "recipient")
+def _tellable(message: Message) -> Mapping[str, str]:
+    return {name: message[name] for name in ("body", "priority", "recipient") if message.get(name)}
+
+
+def is_announced(message: Message) -> bool:
+    """Whether a program other than the dialplan, which has no call, had Asterisk say this (AMI's action UserEvent)."""
+    ours = message.get("event") == "UserEvent" and message.get("userevent", "").lower() == "nightbell"
+    return ours and not message.get("linkedid")
+
+
+def announced(message: Message, key: str) -> Call:
+    """What it says, as of a call of its own."""
+    call = Call(key, mailbox=message.get("mailbox", ""), told=_tellable(message))
+    return _with_caller(call, message)
+
 
 # The events in which a channel is there, and says whose it is.
 _APPEARANCES = frozenset({"Newchannel", "Newstate", "CoreShowChannel", "QueueCallerJoin"})

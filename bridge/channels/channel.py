@@ -18,8 +18,8 @@ import structlog
 
 from bridge.config.values import Section
 from bridge.model.doors import Inbox, MediaSource
-from bridge.model.errors import ReportError
-from bridge.model.event import IntakeEvent
+from bridge.model.errors import NightbellError, ReportError
+from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
 from bridge.model.report import Reporter, Standing, Waiting
@@ -159,16 +159,25 @@ class Surroundings:
     remember: Callable[[ChannelId, Mapping[str, int]], Awaitable[None]] = _forget
 
 
+class NoSampleError(NightbellError):
+    """A test event of this channel can't be made here. The message says what is lacking."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a test event is to say, and where it goes: `url` is the channel's address as its source knows it."""
+    """What a test event is to say, and where it goes: `url` is the channel's address as its source knows it.
+
+    `kind` is one of the channel's `ChannelType.kinds`; None is the first of them.
+    """
 
     url: str
     key: str
     at: datetime
     text: str
     recipient: str
+    kind: EventKind | None = None
     caller: str = "+12025550100"  # of the numbers that are nobody's
+    caller_name: str = "Nightbell"
 
     def request(self, body: str, headers: Mapping[str, str], query: str = "") -> Request:
         """A request to that address."""
@@ -182,13 +191,15 @@ Settings = TypeVar("Settings", bound=Section)
 class ChannelType(Generic[Settings]):
     """A kind of channel: its name in `nightbell.yaml`, its settings there, and how one is made of them.
 
-    `sample` makes an event as its source would, authentic and all, for `nightbell send`; None where only the
-    source has what it signs with. `replies` says that a sender of a text gets what the answer says.
+    `kinds` are those of the events that `nightbell send` can make, the usual one first. `sample` makes one as its
+    source would, authentic and all, and raises `NoSampleError`; None for what is no HTTP. `replies` says that a
+    sender of a text gets what the answer says.
     """
 
     name: str
     settings: type[Settings]
     build: Callable[[ChannelId, Settings, Surroundings], Channel]
+    kinds: tuple[EventKind, ...]
     sample: Callable[[Settings, Probe], Request] | None = None
     replies: bool = False
 

@@ -70,7 +70,7 @@ def sample(settings: KannelSettings, probe: Probe) -> Request:
     return probe.request("", {}, f"?{urlencode(fields)}")
 
 
-KANNEL = ChannelType("kannel", KannelSettings, build, sample, replies=True)
+KANNEL = ChannelType("kannel", KannelSettings, build, (EventKind.TEXT,), sample, replies=True)
 
 
 def _handler(channel: ChannelId, settings: KannelSettings, around: Surroundings) -> Handler:

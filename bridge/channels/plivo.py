@@ -142,7 +142,7 @@ def sample(settings: PlivoSettings, probe: Probe) -> Request:
     return probe.request(urlencode(fields), headers)
 
 
-PLIVO = ChannelType("plivo", PlivoSettings, build, sample, replies=True)
+PLIVO = ChannelType("plivo", PlivoSettings, build, (EventKind.TEXT,), sample, replies=True)
 
 # XML that does nothing: no reply is sent.
 _DONE = '<?xml version="1.0" encoding="UTF-8"?><Response/>'

@@ -101,7 +101,7 @@ def build(channel: ChannelId, settings: SmtpSettings, around: Surroundings) -> C
     return Channel(channel, SMTP.name, serve=serve)
 
 
-SMTP = ChannelType("smtp", SmtpSettings, build)
+SMTP = ChannelType("smtp", SmtpSettings, build, (EventKind.PAGE,))
 
 
 def _tls(settings: SmtpSettings) -> ssl.SSLContext | None:

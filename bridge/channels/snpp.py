@@ -65,7 +65,7 @@ def build(channel: ChannelId, settings: SnppSettings, around: Surroundings) -> C
     return Channel(channel, SNPP.name, serve=serve)
 
 
-SNPP = ChannelType("snpp", SnppSettings, build)
+SNPP = ChannelType("snpp", SnppSettings, build, (EventKind.PAGE,))
 
 
 @dataclass(frozen=True, slots=True)

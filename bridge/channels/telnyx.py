@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from bridge.channels.asking import Asking, Provider, wordless
@@ -23,6 +24,8 @@ from bridge.channels.channel import (
     Channel,
     ChannelType,
     Handler,
+    NoSampleError,
+    Probe,
     Recount,
     Request,
     Route,
@@ -36,7 +39,7 @@ from bridge.channels.moments import Moment, from_unix, read_moment
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import OwnNumbers
 from bridge.channels.telnyx_records import Record, came_in, retrieve
-from bridge.config.values import SecretRef, Section, Setting, one_or_more
+from bridge.config.values import SecretRef, SecretUnreadableError, Section, Setting, one_or_more
 from bridge.model.attachment import MOST
 from bridge.model.errors import SourceError
 from bridge.model.event import EventKind, IntakeEvent
@@ -60,6 +63,10 @@ class TelnyxSettings(Section):
     public_keys: Annotated[
         tuple[Annotated[str, AfterValidator(_public_key)], ...], one_or_more, Field(min_length=1)
     ] = Field(description="The account's public key, which is no secret; several while it is being rotated.")
+    test_key: SecretRef | None = Field(
+        default=None,
+        description="A key of your own for nightbell send: 32 random bytes in base64. What it signs is taken, too.",
+    )
     reconcile: OwnNumbers = Field(
         default=(),
         description="The numbers whose texts Telnyx is asked for, so that none is lost; needs api_key.",
@@ -113,7 +120,27 @@ async def _found(channel: ChannelId, asking: Asking, record: Record) -> IntakeEv
     return wordless(channel, record.uuid, "Telnyx", caller=caller, called=called, at=at)
 
 
-TELNYX = ChannelType("telnyx", TelnyxSettings, build)
+def sample(settings: TelnyxSettings, probe: Probe) -> Request:
+    """A text as Telnyx would post it, signed with the operator's own key: nobody else has Telnyx's."""
+    if settings.test_key is None:
+        raise NoSampleError(
+            "only Telnyx has the key that it signs with: text one of your numbers, or set this channel's test_key"
+        )
+    parties = {"from": {"phone_number": probe.caller}, "to": [{"phone_number": probe.recipient}]}
+    payload = {**parties, "id": probe.key, "text": probe.text}
+    body = json.dumps({"data": {"id": probe.key, "event_type": "message.received", "payload": payload}})
+    at = str(int(probe.at.timestamp()))
+    headers = {
+        "Content-Type": "application/json",
+        "telnyx-timestamp": at,
+        "telnyx-signature-ed25519": base64.b64encode(
+            _test_key(settings.test_key).sign(f"{at}|{body}".encode())
+        ).decode(),
+    }
+    return probe.request(body, headers)
+
+
+TELNYX = ChannelType("telnyx", TelnyxSettings, build, (EventKind.TEXT,), sample)
 
 
 class _Party(BaseModel):
@@ -141,6 +168,8 @@ class _Webhook(BaseModel):
 
 def _handler(channel: ChannelId, settings: TelnyxSettings, around: Surroundings) -> Handler:
     keys = [Ed25519PublicKey.from_public_bytes(base64.b64decode(key)) for key in settings.public_keys]
+    if settings.test_key is not None:
+        keys.append(_test_key(settings.test_key).public_key())
 
     async def take(request: Request) -> Answer:
         if not is_signed(request, keys):
@@ -171,6 +200,14 @@ def is_signed(request: Request, keys: Iterable[Ed25519PublicKey]) -> bool:
     except binascii.Error:
         return False
     return any(_fits(key, signature, timestamp + b"|" + request.body.reveal()) for key in keys)
+
+
+def _test_key(reference: SecretRef) -> Ed25519PrivateKey:
+    try:
+        return Ed25519PrivateKey.from_private_bytes(base64.b64decode(reference.read_text(), validate=True))
+    except ValueError:
+        wanted = f"the secret {reference} should be 32 bytes in base64: openssl rand -base64 32"
+        raise SecretUnreadableError(wanted) from None
 
 
 def _fits(key: Ed25519PublicKey, signature: bytes, signed: bytes) -> bool:

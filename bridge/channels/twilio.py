@@ -137,15 +137,21 @@ def _recount(
 
 
 def sample(settings: TwilioSettings, probe: Probe) -> Request:
-    """A text as Twilio would post it."""
-    fields = [("MessageSid", f"SM{probe.key}"), ("From", probe.caller), ("To", probe.recipient)]
-    fields += [("Body", probe.text), ("AccountSid", settings.account_sid or "")]
+    """A text, or the end of a call that nobody took, as Twilio would post it."""
+    fields = [("AccountSid", settings.account_sid or ""), ("From", probe.caller), ("To", probe.recipient)]
+    if probe.kind is EventKind.MISSED_CALL:
+        fields += [("CallSid", f"CA{probe.key}"), ("CallerName", probe.caller_name)]
+        fields += [("Direction", "inbound"), ("CallStatus", "no-answer")]
+    else:
+        fields += [("MessageSid", f"SM{probe.key}"), ("ProfileName", probe.caller_name), ("Body", probe.text)]
     signature = _signature(probe.url, fields, settings.auth_token[0].read_text(), "sha1")
     headers = {"Content-Type": FORM, "X-Twilio-Signature": signature.decode()}
     return probe.request(urlencode(fields), headers)
 
 
-TWILIO = ChannelType("twilio", TwilioSettings, build, sample, replies=True)
+TWILIO = ChannelType(
+    "twilio", TwilioSettings, build, (EventKind.TEXT, EventKind.MISSED_CALL), sample, replies=True
+)
 
 # TwiML that does nothing: no reply is sent.
 _DONE = '<?xml version="1.0" encoding="UTF-8"?><Response/>'

@@ -120,13 +120,14 @@ def _of_record(channel: ChannelId, record: Record) -> IntakeEvent:
 def sample(settings: VonageSettings, probe: Probe) -> Request:
     """A text as Vonage's Messages API would post it."""
     message = {"message_uuid": probe.key, "from": probe.caller.removeprefix("+"), "to": probe.recipient}
-    body = json.dumps({**message, "channel": "sms", "message_type": "text", "text": probe.text})
+    message |= {"text": probe.text, "channel": "sms", "message_type": "text"}
+    body = json.dumps({**message, "profile": {"name": probe.caller_name}})
     claims = {"iat": int(probe.at.timestamp()), "payload_hash": sha256(body.encode()).hexdigest()}
     token = jwt.encode(claims, settings.secrets[0].read_text(), algorithm="HS256")
     return probe.request(body, {"Content-Type": "application/json", "Authorization": f"Bearer {token}"})
 
 
-VONAGE = ChannelType("vonage", VonageSettings, build, sample)
+VONAGE = ChannelType("vonage", VonageSettings, build, (EventKind.TEXT,), sample)
 
 
 def _handler(channel: ChannelId, settings: VonageSettings, around: Surroundings) -> Handler:

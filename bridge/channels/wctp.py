@@ -100,7 +100,7 @@ def sample(settings: WctpSettings, probe: Probe) -> Request:
     return probe.request(wctp_operation(submitted, "wctp-dtd-v1r3"), {"Content-Type": "text/xml"})
 
 
-WCTP = ChannelType("wctp", WctpSettings, build, sample)
+WCTP = ChannelType("wctp", WctpSettings, build, (EventKind.PAGE,), sample)
 
 
 def _handler(channel: ChannelId, settings: WctpSettings, around: Surroundings) -> Handler:

@@ -146,9 +146,9 @@ def build(channel: ChannelId, settings: WebhookSettings, around: Surroundings) -
 
 
 def sample(settings: WebhookSettings, probe: Probe) -> Request:
-    """A page as any sender would sign it."""
-    caller = {"number": probe.caller}
-    body = json.dumps({"kind": "page", "body": probe.text, "caller": caller, "recipient": probe.recipient})
+    """An event as any sender would sign it."""
+    said = {"kind": probe.kind or EventKind.PAGE, "body": probe.text, "recipient": probe.recipient}
+    body = json.dumps({**said, "caller": {"number": probe.caller, "name": probe.caller_name}})
     signature = Webhook(_shared_secret(settings.secrets[0])).sign(probe.key, probe.at, body)
     headers = {
         "Content-Type": "application/json",
@@ -159,7 +159,8 @@ def sample(settings: WebhookSettings, probe: Probe) -> Request:
     return probe.request(body, headers)
 
 
-WEBHOOK = ChannelType("webhook", WebhookSettings, build, sample)
+_KINDS = (EventKind.PAGE, *(kind for kind in EventKind if kind is not EventKind.PAGE))
+WEBHOOK = ChannelType("webhook", WebhookSettings, build, _KINDS, sample)
 
 
 def _handler(channel: ChannelId, settings: WebhookSettings, around: Surroundings) -> Handler:

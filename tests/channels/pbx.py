@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -19,6 +19,7 @@ class Pbx:
 
     answers: dict[str, bytes] = field(default_factory=dict)
     secret: str = AMI_SECRET
+    overheard: Callable[[Message], Awaitable[None]] | None = None  # before it is answered
     port: int = 0
     logins: int = 0
     connected: asyncio.Event = field(default_factory=asyncio.Event)
@@ -30,6 +31,8 @@ class Pbx:
         try:
             while True:
                 action = await read_message(reader)
+                if self.overheard is not None:
+                    await self.overheard(action)
                 writer.write(self.answer(action))
                 if action["action"] == "VoicemailUsersList":
                     self.connected.set()
@@ -47,11 +50,27 @@ class Pbx:
             right = hashlib.md5(b"577658150" + self.secret.encode()).hexdigest()  # noqa: S324 - AMI's
             good = action.get("key") == right or action.get("secret") == self.secret
             return reply("Success" if good else "Error", number)
+        if name == "UserEvent" and name not in self.answers:
+            self.announce(action)
+            return reply("Success", number, "Message: Event Sent\r\n")
         if name in self.answers:
             return self.answers[name]
         return reply("Success", number) + (
             b"Event: CoreShowChannelsComplete\r\n\r\n" if name == "CoreShowChannels" else b""
         )
+
+    def announce(self, action: Message) -> None:
+        """Say an event to all who are there, with the action's fields, as in captures/asterisk/actions.ami.txt."""
+        lines = [
+            "Event: UserEvent",
+            "Privilege: user,all",
+            "Timestamp: 1795492939.087721",
+            "SystemName: pbx1",
+        ]
+        lines += [f"UserEvent: {action['userevent']}"]
+        lines += [f"{name}: {value}" for name, value in action.items() if name not in ("action", "userevent")]
+        for writer in self.writers:
+            writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
 
     async def hang_up(self) -> None:
         self.connected.clear()

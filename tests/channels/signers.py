@@ -38,6 +38,9 @@ TELNYX_KEY = SigningKey(bytes(range(32)))
 TELNYX_NEXT_KEY = SigningKey(bytes(32))
 
 
+TELNYX_TEST_KEY = SigningKey(bytes(range(1, 33)))
+
+
 TELNYX_PUBLIC_KEY = base64.b64encode(bytes(TELNYX_KEY.verify_key)).decode()
 
 

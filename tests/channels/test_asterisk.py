@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bridge.channels import asterisk
+from bridge.channels import ami, asterisk
 from bridge.channels.ami import Message
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
@@ -375,6 +375,26 @@ async def test_its_raw_traffic_can_be_listened_to(inbox: RememberingInbox) -> No
     assert ABANDON.partition(b"Event: Newchannel")[2][:200] in b"".join(heard)
 
 
+async def test_asterisk_is_told_nothing_of_any_call(inbox: RememberingInbox) -> None:
+    heard: list[Message] = []
+
+    async def overheard(action: Message) -> None:
+        heard.append(action)
+
+    async with pbx(Pbx(overheard=overheard)) as made, bridged(made, inbox):
+        for stream in (ABANDON, VOICEMAIL):
+            await made.connected.wait()
+            made.writers[0].write(stream)
+            await until(lambda: bool(inbox.events))
+            await made.hang_up()
+        await made.connected.wait()
+    asked = {action["action"] for action in heard}
+    assert asked == {"Challenge", "Login", "CoreShowChannels", "QueueStatus", "VoicemailUsersList"}
+    own = {"action", "actionid", "authtype", "username", "events", "key"}
+    assert {name for action in heard for name in action} == own
+    assert {action["actionid"] for action in heard} == asked - {"Challenge", "Login"} | {"challenge", "login"}
+
+
 async def test_a_shutdown_is_told_and_waited_out(inbox: RememberingInbox) -> None:
     async with pbx(Pbx()) as made, bridged(made, inbox) as told:
         await made.connected.wait()
@@ -402,7 +422,7 @@ async def test_an_asterisk_that_is_not_there_is_told(inbox: RememberingInbox) ->
 async def test_what_does_not_speak_ami_is_left(
     inbox: RememberingInbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asterisk, "MAX_MESSAGE", 1024)
+    monkeypatch.setattr(ami, "MAX_MESSAGE", 1024)
     async with pbx(Pbx({"CoreShowChannels": b"x" * 9000})) as made, bridged(made, inbox) as told:
         await until(lambda: "what answers does not speak AMI" in told)
 

@@ -31,7 +31,7 @@ from bridge.config.problems import ConfigError
 from bridge.config.source import parse_source
 from bridge.config.validate import ChannelSection
 from bridge.config.values import Section
-from bridge.model.event import IntakeEvent
+from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi, reveal_optional
 from tests.channels.signers import PUBLIC_URL, WEBHOOK_SECRET, utc_now
@@ -285,18 +285,24 @@ async def test_nothing_that_a_person_wrote_leaves_the_channel_but_as_phi(
 @pytest.mark.parametrize("name", sorted(WIRES))
 async def test_its_sample_is_an_authentic_event(name: str, inbox: RememberingInbox) -> None:
     made = CHANNEL_TYPES[name]
-    assert (made.sample is None) == (name == "telnyx")  # Telnyx alone has the key that it signs with
-    if made.sample is None:
-        return
+    assert made.sample is not None
     section = ChannelSection(name, parse_source("nightbell.yaml", SECTIONS[name]), (), ROOT)
-    probe = Probe(f"{PUBLIC_URL}/intake/door", "1a2b", utc_now(), "a test, <please> & ☎", "cardiology")
+    said = (f"{PUBLIC_URL}/intake/door", "1a2b", utc_now(), "a test, <please> & ☎", "cardiology")
+    probes = [Probe(*said), *(Probe(*said, kind) for kind in made.kinds)]
     with patch.dict(os.environ, SECRETS):
-        request = made.sample(read_settings(ChannelId("door"), section), probe)
-    async with running(opened(SECTIONS[name], inbox)) as server:
-        assert (await server.send(request)).status in (200, 202)
-    [event] = inbox.events
-    assert event.body == Phi("a test, <please> & ☎")
-    assert "cardiology" in (reveal_optional(event.recipient), reveal_optional(event.called))
+        settings = read_settings(ChannelId("door"), section)
+        requests = [made.sample(settings, probe) for probe in probes]
+    for request, kind in zip(requests, (made.kinds[0], *made.kinds), strict=True):
+        inbox.events.clear()
+        async with running(opened(SECTIONS[name], inbox)) as server:
+            assert (await server.send(request)).status in (200, 202)
+        [event] = inbox.events
+        assert event.kind is kind
+        if name != "twilio" or kind is EventKind.TEXT:  # a call has no words
+            assert event.body == Phi("a test, <please> & ☎")
+        assert "cardiology" in (reveal_optional(event.recipient), reveal_optional(event.called))
+        if name != "wctp":  # which has no caller
+            assert event.caller == Phi("+12025550100")
 
 
 @pytest.mark.parametrize("name", sorted(WIRES))

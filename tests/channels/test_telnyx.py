@@ -14,11 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telnyx.lib.webhook_verification import verify_webhook_signature
 
-from bridge.channels.telnyx import TOLERANCE
+from bridge.channels.channel import NoSampleError, Probe
+from bridge.channels.telnyx import TOLERANCE, TelnyxSettings, sample
 from bridge.config.problems import ConfigError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
-from tests.channels.signers import TELNYX_NEXT_KEY, TELNYX_PUBLIC_KEY, telnyx_headers, utc_now
+from tests.channels.signers import (
+    TELNYX_NEXT_KEY,
+    TELNYX_PUBLIC_KEY,
+    TELNYX_TEST_KEY,
+    telnyx_headers,
+    utc_now,
+)
 from tests.channels.wire import TELNYX, RememberingInbox, Reply, Server, opened, running
 
 CAPTURED = json.loads((Path(__file__).parent / "captures" / "telnyx_vonage_standard.json").read_text())[
@@ -57,6 +64,16 @@ async def test_a_captured_text_becomes_an_intake_event(server: Server, inbox: Re
         called=Phi("+15554567890"),
         occurred_at=datetime(2026, 11, 24, 4, tzinfo=UTC),
     )
+
+
+async def test_the_test_key_signs_nothing_where_there_is_none(inbox: RememberingInbox) -> None:
+    headers = telnyx_headers(BODY, key=TELNYX_TEST_KEY)
+    async with running(opened(TELNYX.replace("test_key:", "# "), inbox)) as server:
+        assert (await server.post(BODY, headers)).status == 403
+    async with running(opened(TELNYX, inbox)) as server:
+        assert (await server.post(BODY, headers)).status == 200
+    with pytest.raises(NoSampleError, match="set this channel's test_key"):
+        sample(TelnyxSettings(public_keys=(TELNYX_PUBLIC_KEY,)), Probe("", "", utc_now(), "", ""))
 
 
 def test_the_captured_key_is_the_one_that_the_tests_sign_with() -> None:

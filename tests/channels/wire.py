@@ -40,6 +40,7 @@ from tests.channels.signers import (
     PUBLIC_URL,
     TELNYX_NEXT_KEY,
     TELNYX_PUBLIC_KEY,
+    TELNYX_TEST_KEY,
     VONAGE_SECRET,
     WCTP_CODE,
     WEBHOOK_SECRET,
@@ -56,6 +57,7 @@ SECRETS = {
     "TEST_KANNEL_SECRET": KANNEL_SECRET,
     "TEST_NEXT_KANNEL_SECRET": "kannel-secret-that-comes-after-it",
     "TEST_AUTH_TOKEN": AUTH_TOKEN,
+    "TEST_TELNYX_KEY": base64.b64encode(bytes(TELNYX_TEST_KEY)).decode(),
     "TEST_OLD_AUTH_TOKEN": OLD_AUTH_TOKEN,
     "TEST_WEBHOOK_SECRET": WEBHOOK_SECRET,
     "TEST_NEXT_WEBHOOK_SECRET": NEXT_WEBHOOK_SECRET,
@@ -111,6 +113,7 @@ peers: [127.0.0.1, "::1"]
 TELNYX = f"""
 type: telnyx
 public_keys: [{TELNYX_PUBLIC_KEY}, {base64.b64encode(bytes(TELNYX_NEXT_KEY.verify_key)).decode()}]
+test_key: env:TEST_TELNYX_KEY
 """
 
 
