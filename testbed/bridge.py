@@ -64,6 +64,7 @@ class Bridge:
             self.clock = MovedClock(file)
             self.clock.move(clock)
             self._run = (sys.executable, "-m", "testbed.clocked", config, file)
+        self.database_url = database_url or f"sqlite:///{directory / 'nightbell.db'}"
         self.twilio_token = self._secret("twilio_auth_token", lambda: secrets.token_hex(16))
         self.webhook_secret = self._secret("webhook_secret", _webhook_secret)
         self.environment = {
@@ -72,7 +73,7 @@ class Bridge:
             "NIGHTBELL_HOMESERVER_URL": synapse.base_url,
             "NIGHTBELL_SERVER_NAME": synapse.server_name,
             "NIGHTBELL_REGISTRATION": str(self.registration),
-            "NIGHTBELL_DATABASE_URL": database_url or f"sqlite:///{directory / 'nightbell.db'}",
+            "NIGHTBELL_DATABASE_URL": self.database_url,
             "NIGHTBELL_OPERATOR_KEY_FILE": str(directory / "operator_key"),
             "NIGHTBELL_TWILIO_AUTH_TOKEN_FILE": str(directory / "twilio_auth_token"),
             "NIGHTBELL_WEBHOOK_SECRET_FILE": str(directory / "webhook_secret"),

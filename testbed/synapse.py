@@ -24,6 +24,9 @@ UNLIMITED = {"per_second": 100_000, "burst_count": 100_000}
 class Synapse:
     """A homeserver that can be stopped, killed and started again on the same data."""
 
+    # How it asks for its database on PostgreSQL to be made.
+    DATABASE_OPTIONS = "ENCODING UTF8 LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+
     def __init__(
         self,
         directory: Path,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import smtplib
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,20 +16,16 @@ import asyncpg
 import typer
 from rich.console import Console
 from rich.table import Table
-from standardwebhooks import Webhook
 
-from bridge.channels import CHANNEL_TYPES, read_settings
-from bridge.channels.channel import Probe, intake_path
-from bridge.channels.smtp import SMTP
-from bridge.channels.snpp import SNPP
-from bridge.channels.webhook import WebhookSettings
+from bridge.channels import read_settings
+from bridge.channels.channel import NoSampleError, Probe, intake_path
 from bridge.cli.administrators import Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.cli.leak_search import Hit, Needle, in_bytes, in_files, needles
 from bridge.cli.reachable import reachable
 from bridge.cli.send import sent
-from bridge.config import ChannelSection, Config, validate_section
+from bridge.config import ChannelSection, Config
 from bridge.house import open_archive
 from bridge.ledger import Action, Record
 from bridge.model.errors import NightbellError
@@ -39,7 +34,7 @@ from bridge.store import ledger
 
 CHECK = "A check for leaks; there is nothing to do."
 ANSWER_CHARACTERS = 200
-SOURCES_ID = "the source's id"
+WORDS, NAME, NUMBER, SOURCES_ID = "words", "name", "number", "the source's id"
 PATIENCE_SECONDS = 60
 SETTLE_SECONDS = 3
 ROWS = 500
@@ -79,9 +74,9 @@ def leakcheck(
     if not (path or database or url):
         raise typer.BadParameter("name the places to search: --path, --database, --url")
     canaries = {
-        "words": f"Kanári{secrets.token_hex(6)}",
-        "name": f"Ünal{secrets.token_hex(6)}",
-        "number": f"+1555{secrets.randbelow(10**9):09}",
+        WORDS: f"Kanári{secrets.token_hex(6)}",
+        NAME: f"Ünal{secrets.token_hex(6)}",
+        NUMBER: f"1555{secrets.randbelow(10**9):09}",
         SOURCES_ID: f"leak{secrets.token_hex(8)}",
     }
     with told():
@@ -106,7 +101,7 @@ async def _check(
     canaries: dict[str, str],
     by: str,
     *places: Sequence[Any],
-) -> tuple[dict[str, str], list[Searched]]:
+) -> tuple[dict[ChannelId, str], list[Searched]]:
     paths, databases, urls = places
     async with open_archive(config) as archive:
         await require(archive, by, Duty.OPERATOR, "leakcheck")
@@ -123,26 +118,21 @@ async def _check(
     return planted, searched
 
 
-async def _plant(config: Config, canaries: dict[str, str]) -> dict[str, str]:
+async def _plant(config: Config, canaries: Mapping[str, str]) -> dict[ChannelId, str]:
     """Send events as their sources would, and wait until all that follows is sent. What became of each channel."""
+    planted = {
+        name: await asyncio.to_thread(_knock, config, name, section, canaries)
+        for name, section in config.channels.items()
+    }
+    if "planted" not in planted.values():
+        raise LeakCheckFailedError("no channel took the canaries")
     listen = config.nightbell.listen
     base = f"http://{reachable(listen.host)}:{listen.port}"
-    planted: dict[str, str] = {}
     try:
-        async with aiohttp.ClientSession() as session:
-            for name, section in config.channels.items():
-                if section.type == "webhook":
-                    secret = validate_section(section, WebhookSettings).secrets[0].read_text()
-                    await _post(session, f"{base}/intake/{name}", secret, canaries)
-                    planted[name] = "planted"
-                else:
-                    planted[name] = await asyncio.to_thread(_knock, config, name, section, canaries)
-            if "planted" not in planted.values():
-                raise LeakCheckFailedError("no channel took the canaries")
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await asyncio.sleep(1)  # until they are routed
-                while not await _is_quiet(session, base):  # noqa: ASYNC110 - another process is waited for
-                    await asyncio.sleep(0.5)
+        async with aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE_SECONDS):
+            await asyncio.sleep(1)  # until they are routed
+            while not await _is_quiet(session, base):  # noqa: ASYNC110 - another process is waited for
+                await asyncio.sleep(0.5)
     except (aiohttp.ClientError, TimeoutError) as error:
         message = (
             f"the canary was not taken to its end ({type(error).__name__}): does the bridge run, and deliver?"
@@ -153,43 +143,26 @@ async def _plant(config: Config, canaries: dict[str, str]) -> dict[str, str]:
 
 
 def _knock(config: Config, name: ChannelId, section: ChannelSection, canaries: Mapping[str, str]) -> str:
-    """Send what the channel's source would send."""
-    if section.type not in (SNPP.name, SMTP.name) and CHANNEL_TYPES[section.type].sample is None:
-        return f"not planted: only {section.type} itself can make an event"
-    url = config.nightbell.listen.public_url.rstrip("/") + intake_path(name)
-    text = f"{CHECK} {canaries['words']}"
-    identity = f"{canaries[SOURCES_ID]}-{name}"
-    probe = Probe(url, identity, datetime.now(UTC), text, "test")
+    """Send what the channel's source would send. Of a source that can tell who calls, name and number go with it."""
+    listen = config.nightbell.listen
+    probe = Probe(
+        listen.public_url.rstrip("/") + intake_path(name),
+        f"{canaries[SOURCES_ID]}-{name}",
+        datetime.now(UTC),
+        f"{CHECK} {canaries[WORDS]}",
+        "test",
+        caller=f"+{canaries[NUMBER]}",
+        caller_name=canaries[NAME],
+    )
     try:
-        taken, answer = sent(config.nightbell.listen, section.type, read_settings(name, section), probe)
+        taken, answer = sent(listen, section.type, read_settings(name, section), probe)
+    except NoSampleError as error:
+        return f"not planted: {error}"
     except (OSError, smtplib.SMTPException) as error:
         raise LeakCheckFailedError(f"{name} did not take the canary: {type(error).__name__}") from None
     if not taken:
         raise LeakCheckFailedError(f"{name} did not take the canary: {answer[:ANSWER_CHARACTERS]}")
     return "planted"
-
-
-async def _post(session: aiohttp.ClientSession, url: str, secret: str, canaries: Mapping[str, str]) -> None:
-    body = json.dumps(
-        {
-            "kind": "text",
-            "priority": "routine",
-            "body": f"{CHECK} {canaries['words']}",
-            "caller": {"number": canaries["number"], "name": canaries["name"]},
-        },
-        ensure_ascii=False,
-    )
-    identity, now = canaries[SOURCES_ID], datetime.now(UTC)
-    headers = {
-        "Content-Type": "application/json",
-        "webhook-id": identity,
-        "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": Webhook(secret).sign(identity, now, body),
-    }
-    async with session.post(url, data=body.encode(), headers=headers) as answer:
-        if not answer.ok:
-            message = f"the bridge answered the canary with {answer.status}"
-            raise LeakCheckFailedError(message)
 
 
 async def _is_quiet(session: aiohttp.ClientSession, base: str) -> bool:
@@ -199,7 +172,7 @@ async def _is_quiet(session: aiohttp.ClientSession, base: str) -> bool:
 
 async def _in_database(address: str, wanted: Iterable[Needle]) -> Searched:
     """Every row of every table, as text; bytes show there in hexadecimal digits."""
-    wanted = tuple(wanted)
+    wanted, name = tuple(wanted), address.rsplit("@", 1)[-1]
     connection = await asyncpg.connect(address)
     rows, found = 0, set[Hit]()
     try:
@@ -208,10 +181,10 @@ async def _in_database(address: str, wanted: Iterable[Needle]) -> Searched:
             async with connection.transaction(readonly=True):
                 async for row in connection.cursor(query, prefetch=ROWS):
                     rows += 1
-                    found |= in_bytes(row[0].encode(), wanted, f"{schema}.{table}")
+                    found |= in_bytes(row[0].encode(), wanted, f"{name}, table {schema}.{table}")
     finally:
         await connection.close()
-    return Searched(address.rsplit("@", 1)[-1], f"{rows} rows", frozenset(found))
+    return Searched(name, f"{rows} rows", frozenset(found))
 
 
 async def _in_page(address: str, wanted: Iterable[Needle]) -> Searched:

@@ -19,6 +19,7 @@ from testbed.bridge import CommandFailedError
 from testbed.clinician import Clinician, Message
 from testbed.hospital import CARDIOLOGY_LINE, Hospital
 from testbed.postgres import Postgres
+from testbed.synapse import Synapse
 from testbed.wards import Ward, overlaid, own_config, ward_config
 from tests.channels.wire import free_port
 from tests.media.listening import mail
@@ -58,10 +59,7 @@ async def hospital(
     (config / "retention.yaml").write_text(json.dumps(document, default=str))
     url, reader = None, f"sqlite:///{directory / 'synapse' / 'homeserver.db'}"
     if request.param == "postgresql":
-        # As Synapse asks for it.
-        url = await postgres.create_database(
-            "synapse", "ENCODING UTF8 LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
-        )
+        url = await postgres.create_database("synapse", Synapse.DATABASE_OPTIONS)
         await _execute(url, "CREATE ROLE reader LOGIN; GRANT pg_read_all_data TO reader")
         reader = url.replace("postgres@", "reader@")
     hospital = Hospital(
