@@ -28,7 +28,7 @@ from bridge.channels.channel import Channel, ChannelType, Surroundings
 from bridge.channels.crowd import Crowd, source_of, turn_away
 from bridge.channels.numbers import normal_number
 from bridge.channels.rate import Rate
-from bridge.channels.settings import is_peer
+from bridge.channels.settings import Region, is_peer
 from bridge.channels.tcp import ListenerSettings, may_be_said
 from bridge.config.values import LocalPath, one_or_more
 from bridge.model import in_hand
@@ -62,6 +62,10 @@ class SmtpSettings(ListenerSettings):
     )
     key: LocalPath | None = Field(default=None, description="The certificate's private key (PEM).")
     require_tls: bool = Field(default=True, description="Whether mail is only taken after STARTTLS.")
+    region: Region | None = Field(
+        default=None,
+        description="The country (US, GB, ...) of callers' numbers that come without a country code.",
+    )
 
 
 def build(channel: ChannelId, settings: SmtpSettings, around: Surroundings) -> Channel:
@@ -235,7 +239,9 @@ class _Desk:
                 self.around.count(self.channel, "unreadable_but_kept")
                 return "554 5.6.0 The mail can't be read; it was kept"
             for recipient in dict.fromkeys(envelope.rcpt_tos):
-                receipt = await self.around.inbox.accept(_event(self.channel, mail, recipient))
+                receipt = await self.around.inbox.accept(
+                    _event(self.channel, mail, recipient, self.settings.region)
+                )
                 outcome = "duplicate" if receipt.duplicate else "accepted"
                 self.around.count(self.channel, outcome)
                 log.info("mail_taken", channel=self.channel, outcome=outcome)
@@ -311,16 +317,20 @@ def _read(message: EmailMessage, content: Phi[bytes]) -> Mail:
 
 def _attachment(part: EmailMessage) -> Attachment:
     content = part.get_payload(decode=True)
+    kind = part.get_content_type()
     return Attachment(
-        part.get_content_type(),
+        "audio/ogg" if kind == "application/ogg" else kind,  # as Asterisk calls it
         name=protect_optional(part.get_filename()),
         content=Phi(content if isinstance(content, bytes) else b""),
     )
 
 
 def _voicemail(message: EmailMessage, text: str, attachments: tuple[Attachment, ...]) -> Voicemail | None:
-    """What Asterisk says in the headers of its own. It cuts a name there at its first accent, but not in the text."""
-    if "X-Asterisk-CallerID" not in message:
+    """What Asterisk says in the headers of its own; of who withholds the number it says nothing there.
+
+    It cuts a name at its first accent, but not in the text.
+    """
+    if not _header(message, "Message-ID").startswith("<Asterisk-") and "X-Asterisk-CallerID" not in message:
         return None
     name = _header(message, "X-Asterisk-CallerIDName")
     recordings = [part.content for part in attachments if part.type.startswith("audio/") and part.content]
@@ -365,7 +375,7 @@ def _moment(written: str) -> datetime | None:
         return None
 
 
-def _event(channel: ChannelId, mail: Mail, recipient: str) -> IntakeEvent:
+def _event(channel: ChannelId, mail: Mail, recipient: str, region: str | None) -> IntakeEvent:
     count = len(mail.attachments)
     said = {"sender": mail.sender, "media_count": str(count) if count else ""}
     left = mail.voicemail
@@ -378,7 +388,7 @@ def _event(channel: ChannelId, mail: Mail, recipient: str) -> IntakeEvent:
         key=Phi(f"{mail.key} {recipient}"),
         kind=kind,
         body=Phi("\n".join(part for part in (mail.subject, mail.text) if part)),
-        caller=normal_number(left.caller, None) if left is not None else None,
+        caller=normal_number(left.caller, region) if left is not None else None,
         caller_name=protect_optional(mail.sender_name if left is None else left.caller_name),
         recipient=Phi(recipient.rpartition("@")[0].lower()),
         priority=Priority.URGENT if mail.urgent else None,

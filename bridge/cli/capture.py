@@ -53,9 +53,12 @@ def capture(
         raise typer.BadParameter(message)
     with told():
         if show:
-            for piece in asyncio.run(_show(loaded, ChannelId(channel), by)):
+            pieces = asyncio.run(_show(loaded, ChannelId(channel), by))
+            for piece in pieces:
                 said = piece.raw.reveal().decode(errors="backslashreplace").rstrip()
                 typer.echo(f"{piece.way} {piece.at:%Y-%m-%dT%H:%M:%S.%fZ}\n{said}\n")
+            if not pieces:
+                typer.echo(f"nothing has come in on {channel} since it is recorded", err=True)
         elif destroy:
             asyncio.run(_destroy(loaded, ChannelId(channel), by))
             typer.echo(f"what was recorded of {channel} is destroyed")

@@ -43,8 +43,10 @@ def channels(config: ConfigDirectory = CONFIG) -> None:
         except ConfigError as error:
             typer.echo(str(error), err=True)
             continue
-        seen = last.get(channel)
+        seen = (last or {}).get(channel)
         heard = f"{seen.astimezone(zone):%a %Y-%m-%d %H:%M:%S}" if seen else "never"
+        if last is None:
+            heard = "unknown: the database does not answer"
         typer.echo(f"{channel} ({section.type})")
         for place in addresses(loaded, channel, settings):
             typer.echo(f"  address     {place}")
@@ -69,15 +71,19 @@ def addresses(config: Config, channel: ChannelId, settings: Section) -> list[str
     return [here]
 
 
-async def _last_events(url: str) -> Mapping[ChannelId, datetime]:
-    """When each channel's last event came; nothing if there is no database yet."""
+async def _last_events(url: str) -> Mapping[ChannelId, datetime] | None:
+    """When each channel's last event came; nothing if there is no database yet, None if it does not answer."""
     database = Database(url)
+    if database.is_missing:
+        return {}
     try:
         async with database.read() as connection:
             query = select(intake.c.channel, func.max(intake.c.received_at)).group_by(intake.c.channel)
             return {ChannelId(channel): at for channel, at in (await connection.execute(query)).all()}
-    except (StoreUnavailableError, OperationalError):  # the latter of one that has no tables yet
+    except OperationalError:  # it has no tables yet
         return {}
+    except StoreUnavailableError:
+        return None
     finally:
         await database.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from pathlib import Path
 
 import typer
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,9 +25,8 @@ def known(config: Config, after: datetime) -> tuple[Config, tuple[Change, ...]]:
     """
     try:
         database = Database(config.database_url)
-        file = database.engine.url.database or ""
-        if database.is_sqlite and not Path(file).exists():  # opening it would make it
-            raise FileNotFoundError(file)
+        if database.is_missing:
+            raise FileNotFoundError(database.url)
         return asyncio.run(_read(config, database, after))
     except (NightbellError, SQLAlchemyError, OSError, ValueError) as error:
         typer.echo(f"from the files only; the database was not read ({type(error).__name__})", err=True)
@@ -39,8 +37,7 @@ def on_record(config: Config, at: datetime) -> dict[RoleId, Held]:
     """Who held each role at an instant that the bridge has lived through, whatever the files say by now."""
     try:
         database = Database(config.database_url)
-        file = database.engine.url.database or ""
-        if database.is_sqlite and not Path(file).exists():
+        if database.is_missing:
             return {}
         return asyncio.run(_recorded(config, database, at))
     except (NightbellError, SQLAlchemyError, OSError, ValueError):

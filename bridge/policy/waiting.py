@@ -50,12 +50,12 @@ def _next_digest(quiet: QuietHours, zone: ZoneInfo, now: datetime) -> datetime:
 def bundle_key(decision: Decision, event: IntakeEvent) -> Phi[str] | None:
     """What like events have in common: page, caller and kind. None if the decision bundles nothing.
 
-    The priority is part of it, so that an urgent call never disappears in a routine page.
+    The priority is part of it, so that an urgent call never disappears in a routine page. The channel is not: a
+    telephone system and its mail may tell of the same message.
     """
     if decision.bundle is None or event.caller is None:
         return None
     parts = (
-        event.channel,
         event.kind,
         decision.rule,
         decision.role,

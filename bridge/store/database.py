@@ -50,6 +50,11 @@ class Database:
         self._turn = asyncio.Lock()
         self._writing: asyncio.Task[Any] | None = None
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is a file that is not there yet. Opening it would make it."""
+        return self.is_sqlite and not Path(self.engine.url.database or "").exists()
+
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """One transaction, committed on leaving. Raises StoreUnavailableError if the database can't take it."""

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 from prometheus_client import generate_latest
+from pydantic import BaseModel
 from structlog.testing import capture_logs
 
 from bridge.channels import CHANNEL_TYPES, asterisk, open_channel, read_settings
@@ -37,6 +38,7 @@ from bridge.model.phi import Phi, reveal_optional
 from tests.channels.signers import PUBLIC_URL, WEBHOOK_SECRET, utc_now
 from tests.channels.wire import SECRETS, RememberingInbox, Reply, Server, free_port, opened, running
 from tests.channels.wires import CANARY, SECTIONS, TALKS, WIRES, Wire, outcomes
+from tests.config.test_documentation import keys
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,10 +104,12 @@ def says(reply: Reply, error: str) -> bool:
 
 
 def test_its_settings_and_each_of_them_are_described(name: str) -> None:
-    settings = CHANNEL_TYPES[name].settings
-    assert issubclass(settings, Section)
-    assert settings.__doc__
-    assert [field for field, info in settings.model_fields.items() if not info.description] == []
+    assert issubclass(CHANNEL_TYPES[name].settings, Section)
+    within: set[type[BaseModel]] = set()
+    list(keys(CHANNEL_TYPES[name].settings, within))
+    for model in within:
+        assert model.__doc__
+        assert [field for field, info in model.model_fields.items() if not info.description] == []
 
 
 def test_it_has_a_file_and_tests_of_its_name(name: str) -> None:
@@ -118,10 +122,8 @@ def test_its_page_names_every_setting_and_says_whether_it_can_be_asked_and_its_e
     name: str, inbox: RememberingInbox
 ) -> None:
     page = (ROOT / "docs" / "channels" / f"{name}.md").read_text()
-    assert [
-        field for field in CHANNEL_TYPES[name].settings.model_fields if f"| `{field}` |" not in page
-    ] == []
-    [block] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert [key for key in keys(CHANNEL_TYPES[name].settings, set()) if f"| `{key}` |" not in page] == []
+    block, *_ = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     source = parse_source(page, block)
     [(channel, section)] = source.value["channels"].items()
     around = Surroundings(inbox, utc_now, PUBLIC_URL)

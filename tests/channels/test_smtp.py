@@ -265,6 +265,32 @@ async def test_a_name_that_asterisk_has_cut_is_left_to_its_text(port: int, inbox
     assert "José Ñandú" in only(inbox).body.reveal()
 
 
+async def test_asterisks_mail_of_a_caller_who_withholds_the_number_is_a_voicemail(
+    port: int, inbox: RememberingInbox
+) -> None:
+    mail = (CAPTURES / "vm-1795492915573532593.eml").read_bytes().replace(b"\n", b"\r\n")
+    headers = b"X-Asterisk-CallerID: +15550001111\r\nX-Asterisk-CallerIDName: Maria Lopez\r\n"
+    withheld = mail.replace(headers, b"").replace(b"Maria Lopez", b"an unknown caller")
+    await client(port, lambda smtp: smtp.sendmail("pbx@pbx1.example", "100@pager.example", withheld))
+    event = only(inbox)
+    assert (event.kind, event.caller, event.caller_name) == (EventKind.VOICEMAIL, None, None)
+
+
+async def test_a_recording_as_ogg_is_sound(port: int, inbox: RememberingInbox) -> None:
+    message = mail()
+    message.add_attachment(b"OggS", maintype="application", subtype="ogg", filename="msg0000.ogg")
+    await send(port, message)
+    assert [each.type for each in only(inbox).attachments] == ["audio/ogg"]
+
+
+async def test_callers_numbers_get_their_country(inbox: RememberingInbox) -> None:
+    mail = (CAPTURES / "vm-1795492915573532593.eml").read_bytes().replace(b"\n", b"\r\n")
+    national = mail.replace(b"X-Asterisk-CallerID: +1555", b"X-Asterisk-CallerID: 555")
+    async with listening(f"{SMTP}region: US\n", inbox) as port:
+        await client(port, lambda smtp: smtp.sendmail("pbx@pbx1.example", "100@pager.example", national))
+    assert only(inbox).caller == Phi("+15550001111")
+
+
 async def test_importance_is_a_priority(port: int, inbox: RememberingInbox) -> None:
     await send(port, mail(Importance="High"))
     assert only(inbox).priority == Priority.URGENT

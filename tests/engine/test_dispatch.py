@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from bridge.engine import dispatch
 from bridge.engine.dispatch import Dispatch
@@ -16,11 +17,16 @@ from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, OutboxId
 from bridge.model.phi import Phi
 from bridge.policy.routing import route
-from bridge.store import outbox, pages
+from bridge.store import attachments, outbox, pages, tables
+from bridge.store.attachments import Waiting
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.vault import Vault
+from tests.channels.pbx import Pbx, pbx
+from tests.channels.test_asterisk import VOICEMAIL, bridged, until
+from tests.channels.test_smtp import send_captured
+from tests.channels.wire import SMTP, RememberingInbox, listening
 from tests.policy.hospital import hospital, local
 
 NOW = datetime(2026, 11, 24, 3, 12, tzinfo=UTC)
@@ -79,3 +85,37 @@ async def test_an_event_that_cannot_be_routed_goes_to_operations_and_keeps_no_ot
     assert told is not None
     assert told.content is not None
     assert "something strange" in told.content.reveal().decode()
+
+
+@pytest.mark.parametrize("first", ["call", "mail"])
+async def test_a_voicemail_of_which_asterisk_and_its_mail_tell_is_one_page_with_its_recording(
+    archive: tuple[Database, KeyRing], told_twice: tuple[IntakeEvent, IntakeEvent], first: str
+) -> None:
+    """As docs/channels/asterisk.md has it: one rule that fits both, and `bundle`."""
+    database, keys = archive
+    rule = {"when": {"recipient": ["100@default", "100"]}, "then": {"role": "cardiology", "bundle": "5 min"}}
+    inbox = IntakeStore(database, keys, lambda: NOW, lambda: None)
+    live, situation = LiveRulebook(Rulebook.of(hospital(rules=[rule]))), Situation(lambda: NOW)
+    loop = Dispatch(database, keys, inbox, live, situation, now=lambda: NOW, wake=lambda: None)
+    for event in reversed(told_twice) if first == "mail" else told_twice:
+        await inbox.accept(event)
+        await loop.step()
+    async with database.read() as connection:
+        [[page]] = (await connection.execute(select(tables.page.c.id))).all()
+        assert (await pages.get_page(connection, page)).count == 2
+        [recording] = await attachments.waiting(connection, keys, NOW, but=(), limit=10)
+        assert isinstance(recording, Waiting)
+        assert {place.page for place in await attachments.places(connection, recording.intake)} == {page}
+
+
+@pytest.fixture
+async def told_twice() -> tuple[IntakeEvent, IntakeEvent]:
+    """The captured call and the captured mail of the same message, as their channels understand them."""
+    calls, mails = RememberingInbox(), RememberingInbox()
+    async with pbx(Pbx()) as made, bridged(made, calls):
+        await made.connected.wait()
+        made.writers[0].write(VOICEMAIL)
+        await until(lambda: len(calls.events) == 2)
+    async with listening(SMTP, mails) as port:
+        await send_captured(port, "vm-1795492915573532593")
+    return calls.events[0], mails.events[0]
