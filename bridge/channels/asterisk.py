@@ -274,7 +274,10 @@ class _Line:
             )
 
     async def _ended(self, call: Call) -> None:
-        begins_outside = not self.settings.contexts or call.context in self.settings.contexts
+        # Of one whose begin was not heard, nobody knows: rather a page too many.
+        begins_outside = (
+            not (call.context and self.settings.contexts) or call.context in self.settings.contexts
+        )
         if call.kind is not None and begins_outside:
             await self._keep(await _event_of(self.channel, call, self.settings, self.spool))
 

@@ -43,7 +43,7 @@ class Call:
     linkedid: str
     channels: frozenset[str] = frozenset()
     began: str = ""
-    context: str = ""
+    context: str = ""  # in which it began; empty if that was not heard
     caller: str = field(default="", repr=False)
     caller_name: str = field(default="", repr=False)
     called: str = field(default="", repr=False)
@@ -165,16 +165,21 @@ class Board:
 
 
 def _with_caller(call: Call, message: Message) -> Call:
-    """The call with what its first channels say of who calls whom; the later ones are the agents'."""
+    """The call with what its first channel says of who calls whom; the later ones are the agents'."""
+    own = message.get("uniqueid") == call.linkedid
+    begins = own and message.get("event") == "Newchannel"
+    late = (
+        own and not begins and not call.context
+    )  # its begin was not heard, and its agents' channels may have been
 
     def known(value: str, name: str) -> str:
-        said = message.get(name, "")
-        return value or ("" if said in UNKNOWN else said)
+        said = "" if message.get(name) in UNKNOWN else message.get(name, "")
+        return (said or value) if late else (value or said)
 
     return replace(
         call,
         began=known(call.began, "timestamp"),
-        context=known(call.context, "context"),
+        context=known(call.context, "context") if begins else call.context,
         caller=known(call.caller, "calleridnum"),
         caller_name=call.caller_name if call.caller else known("", "calleridname"),
         called=known(call.called, "exten"),

@@ -170,13 +170,20 @@ async def test_a_call_that_still_waits_after_the_connection_was_away_goes_on(inb
 async def test_a_caller_who_began_to_wait_while_the_connection_was_away_is_found(
     inbox: RememberingInbox,
 ) -> None:
-    caller = "CallerIDNum: 5550001111\r\nUniqueid: 7\r\n"
-    there = f"Event: CoreShowChannel\r\n{caller}Linkedid: 7\r\n\r\nEvent: CoreShowChannelsComplete\r\n\r\n"
+    # By now in the queue's context, and rung for through a channel of an agent's.
+    agent = (
+        "Event: CoreShowChannel\r\nCallerIDNum: 201\r\nUniqueid: 8\r\nLinkedid: 7\r\nContext: agents\r\n\r\n"
+    )
+    caller = "CallerIDNum: 5550001111\r\nUniqueid: 7\r\nContext: queues\r\n"
+    there = (
+        f"{agent}Event: CoreShowChannel\r\n{caller}Linkedid: 7\r\n\r\nEvent: CoreShowChannelsComplete\r\n\r\n"
+    )
     waits = f"Event: QueueEntry\r\nQueue: heart\r\n{caller}\r\nEvent: QueueStatusComplete\r\n\r\n"
     answers = {"CoreShowChannels": there.encode(), "QueueStatus": waits.encode()}
-    async with pbx(Pbx(answers)) as made, bridged(made, inbox):
+    async with pbx(Pbx(answers)) as made, bridged(made, inbox, f"{ASTERISK}contexts: [outside]\n"):
         await made.connected.wait()
-        made.writers[0].write(b"Event: Hangup\r\nUniqueid: 7\r\nLinkedid: 7\r\n\r\n")
+        for channel in (8, 7):
+            made.writers[0].write(f"Event: Hangup\r\nUniqueid: {channel}\r\nLinkedid: 7\r\n\r\n".encode())
         await until(lambda: bool(inbox.events))
     [event] = inbox.events
     assert (event.kind, event.queue, event.caller) == (

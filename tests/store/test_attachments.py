@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+import pytest
+from sqlalchemy import select, update
 
 from bridge.model.attachment import Attachment
 from bridge.model.doors import Destination
 from bridge.model.ids import EventId, RoleId
+from bridge.model.page import PageState
 from bridge.model.phi import Phi
 from bridge.store import attachments, outbox, tables
 from bridge.store.attachments import Locked, Unposted, Waiting
@@ -122,6 +124,17 @@ async def test_it_is_posted_once_in_each_room_of_its_page(
         await outbox.put(connection, [again], NOW)
     [later] = await unposted(database, keys)
     assert (later.place.destination, later.mxc) == (elsewhere, "mxc://nightbell.test/a")
+
+
+@pytest.mark.parametrize("state", [PageState.ACCEPTED, PageState.CLOSED])
+async def test_a_page_that_somebody_has_by_then_gets_it_too(
+    database: Database, keys: KeyRing, inbox: IntakeStore, state: PageState
+) -> None:
+    await open_page(database, keys, inbox, "1", THERE)
+    async with database.write() as connection:
+        await connection.execute(update(tables.page).values(state=state.value))
+    await upload(database, keys)
+    assert len(await unposted(database, keys)) == 1
 
 
 async def test_it_stays_at_its_source_until_it_is_in_every_room(
