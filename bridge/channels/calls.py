@@ -86,8 +86,9 @@ class Board:
 
     def hear(self, message: Message) -> list[Call]:
         """Take a message; give the calls that have ended by it."""
-        event, channel = message.get("event", ""), message.get("uniqueid", "")
-        # The answer to QueueStatus names the channel only.
+        event = message.get("event", "")
+        channel = message.get("uniqueid") or message.get("parkeeuniqueid", "")
+        # The answer to QueueStatus names the channel only, and so does what is told of a parked one.
         linkedid = message.get("linkedid") or self._home.get(channel, "")
         if event == "VarSet":
             self._hear_mailer(message.get("variable", ""), message.get("value", ""))
@@ -273,6 +274,7 @@ _FACTS: dict[str, Fact] = {
     "QueueCallerAbandon": lambda call, said: replace(
         call, waited=said.get("holdtime", ""), fate=Fate.ABANDONED
     ),
+    "ParkedCallGiveUp": lambda call, _: replace(call, fate=Fate.ABANDONED),
     "CoreShowChannel": _there,
     "AgentConnect": lambda call, _: replace(call, fate=Fate.ANSWERED),
     "DialBegin": _dials,

@@ -114,6 +114,8 @@ async def test_a_stream_in_whatever_fragments_is_the_same_stream(name: str, size
         # Two queues, one after the other.
         ([JOIN, ABANDONED, TIMEOUT, JOIN, ABANDONED], EventKind.ABANDONED_CALL),
         ([JOIN, ABANDONED, TIMEOUT, JOIN, CONNECT], None),
+        # Parked by whoever had it.
+        ([JOIN, CONNECT, {"event": "ParkedCallGiveUp", "parkeeuniqueid": "1"}], EventKind.ABANDONED_CALL),
         # From a mailbox to an operator.
         ([ENTER_VOICEMAIL, OPERATOR, RING, ANSWER], None),
         ([ENTER_VOICEMAIL, OPERATOR, RING, said("DialEnd", dialstatus="NOANSWER")], EventKind.MISSED_CALL),
