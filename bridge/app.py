@@ -60,6 +60,8 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
         nightbell = config.nightbell
         in_hand.learn(await asyncio.to_thread(own_words))
         live = LiveRulebook(Rulebook.of(await complete(config, house.database)))
+        wake = bells.texting.ring
+        replies = Replies(house.database, house.keys, inbox, live, now=now, beat=pulse.beat, wake=wake)
         around = Surroundings(
             inbox,
             now,
@@ -68,7 +70,8 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
             drop=partial(_drop, house, now),
             waiting=partial(waiting, database=house.database, keys=house.keys, now=now),
             received=partial(received, database=house.database, now=now),
-            reply=Replies(house.database, house.keys, inbox, live, now=now, beat=pulse.beat),
+            reply=replies,
+            text_back=replies.owe,
             tell=gate.tell,
             count=meters.count,
             tap=captures.note,

@@ -43,6 +43,7 @@ from bridge.engine.room_anchor import RoomAnchor
 from bridge.engine.rulebook import Clock, CurrentRulebook, LiveRulebook
 from bridge.engine.shifts import Shifts
 from bridge.engine.situation import Situation, is_known
+from bridge.engine.texting import Texting
 from bridge.engine.watch import Watch
 from bridge.gate import METRICS, Gate, show_metrics
 from bridge.house import ROOMS_AT_ONCE, House, open_vault, open_witness, start_bot
@@ -118,6 +119,7 @@ class Bells:
     retain: Wake
     media: Wake
     report: Wake
+    texting: Wake
 
     def __init__(self) -> None:
         for name in self.__slots__:
@@ -166,7 +168,7 @@ async def run_loops(
             registry=registry,
             now=now,
             wake=bells.deliver.ring,
-            answered=bells.report,
+            bells=bells,
         )
         group.create_task(run_loop("dispatch", bells.dispatch, dispatch.step, pulse.beat))
         group.create_task(run_loop("escalate", bells.escalate, escalation.step, pulse.beat))
@@ -251,7 +253,7 @@ def _take_events(
     registry: CollectorRegistry,
     now: Clock,
     wake: Callable[[], None],
-    answered: Wake,
+    bells: Bells,
 ) -> None:
     """Start what listens or connects, and what asks the sources what was missed, and tells them what came of it."""
     place = house.config.nightbell.metrics
@@ -271,7 +273,10 @@ def _take_events(
             group.create_task(run_loop(f"reconcile {channel.id}", Wake(), loop.step, pulse.beat))
     reporters = {channel.id: channel.report for channel in channels if channel.report is not None}
     reporting = Reports(house.database, house.keys, reporters, now=now, tell=gate.tell)
-    group.create_task(run_loop("report", answered, reporting.step, pulse.beat))
+    group.create_task(run_loop("report", bells.report, reporting.step, pulse.beat))
+    texters = {channel.id: channel.text for channel in channels if channel.text is not None}
+    texting = Texting(house.database, house.keys, texters, now=now, tell=gate.tell)
+    group.create_task(run_loop("texting", bells.texting, texting.step, pulse.beat))
 
 
 def _keep_ledger(

@@ -66,16 +66,15 @@ def unanswerable(config: Config) -> Iterator[Problem]:
     routing = config.routing
     rules = [(("rules", number, "then"), rule.then, rule.when) for number, rule in enumerate(routing.rules)]
     places: list[tuple[Path, Then, When]] = [*rules, (("fallback",), routing.fallback, When())]
-    mute = {channel for channel, section in config.channels.items() if not _replies(section.type)}
+    mute = {
+        channel: why for channel, section in config.channels.items() if (why := _silent(channel, section))
+    }
     for path, then, when in places:
         if then.auto_reply is None:
             continue
         here = (*path, "auto_reply")
-        if without := sorted(mute & _channels_of(when, frozenset(config.channels))):
-            message = (
-                f'"auto_reply" can\'t be sent by channel "{without[0]}", whose source takes no answer'
-                f' (that have one: {", ".join(sorted(ANSWERING))}); put it into a rule whose "channel" is another'
-            )
+        if without := sorted(mute.keys() & _channels_of(when, frozenset(config.channels))):
+            message = f'"auto_reply" can\'t be sent by channel "{without[0]}", {mute[without[0]]}'
             yield config.sources["routing.yaml"].problem(here, message)
         elif when.kind and EventKind.TEXT not in when.kind:
             message = '"auto_reply" answers texts, and the rule\'s "kind" has no text'
@@ -85,8 +84,20 @@ def unanswerable(config: Config) -> Iterator[Problem]:
 ANSWERING = frozenset(name for name, each in CHANNEL_TYPES.items() if each.replies)
 
 
-def _replies(type_name: str) -> bool:
-    return type_name in ANSWERING or type_name not in CHANNEL_TYPES  # which is a mistake of its own
+def _silent(channel: ChannelId, section: ChannelSection) -> str | None:
+    """Why the senders of a channel's texts can't be told anything."""
+    try:
+        settings = read_settings(channel, section)
+    except ConfigError:
+        return None  # which is a mistake of its own
+    replies = CHANNEL_TYPES[section.type].replies
+    elsewhere = 'or put it into a rule whose "channel" is another'
+    if not replies:
+        known = ", ".join(sorted(ANSWERING))
+        return f"whose source takes no answer (that have one: {known}); {elsewhere.removeprefix('or ')}"
+    if isinstance(replies, str) and getattr(settings, replies) is None:
+        return f'which needs "{replies}" to send it; give it one, {elsewhere}'
+    return None
 
 
 def _channels_of(when: When, every: frozenset[ChannelId]) -> frozenset[ChannelId]:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from bridge.config.values import Section
-from bridge.model.doors import Inbox, MediaSource
+from bridge.model.doors import Inbox, MediaSource, Texter
 from bridge.model.errors import NightbellError, ReportError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
@@ -84,7 +84,8 @@ class Channel:
     its address can't be listened on, which is told and tried again. `media` is for a channel whose
     events name recordings or pictures that are to be fetched. `recount` is for a source that can be
     asked: what the inbox lacks of its answer is taken (see `bridge.engine.reconcile`). `report` is for a source
-    that can be told what becomes of its events (see `bridge.engine.reports`).
+    that can be told what becomes of its events (see `bridge.engine.reports`). `text` is for one that can write to
+    whoever wrote (see `bridge.engine.texting`).
     """
 
     id: ChannelId
@@ -94,6 +95,7 @@ class Channel:
     media: MediaSource | None = None
     recount: Recount | None = None
     report: Reporter | None = None
+    text: Texter | None = None
 
 
 async def _only_logged(channel: ChannelId, trouble: str | None) -> None:
@@ -101,6 +103,10 @@ async def _only_logged(channel: ChannelId, trouble: str | None) -> None:
 
 
 async def _silent(_event: IntakeEvent, _intake: IntakeId) -> str | None:
+    return None
+
+
+async def _unsaid(_event: IntakeEvent, _intake: IntakeId) -> None:
     return None
 
 
@@ -141,7 +147,8 @@ class Surroundings:
     what was answered to it, None if there is no such event; `drop` ends that, for a source that wants to hear no more
     of one. `waiting` is what a source that fetches what it wants to hear is given, at most so many, and `received`
     its word for each number: taken, or why not. `reply` gives what the sender of a text that was
-    accepted is to be told; a channel that asks it says so by `ChannelType.replies`.
+    accepted is to be told; a channel that asks it says so by `ChannelType.replies`. `text_back` has it sent by
+    `Channel.text` instead, where a source passes on nothing that it is answered.
     """
 
     inbox: Inbox
@@ -152,6 +159,7 @@ class Surroundings:
     waiting: Callable[[ChannelId, str, int], Awaitable[Sequence[Waiting]]] = _nothing_waits
     received: Callable[[ChannelId, str, Mapping[int, ReportError | None]], Awaitable[None]] = _not_kept
     reply: Callable[[IntakeEvent, IntakeId], Awaitable[str | None]] = _silent
+    text_back: Callable[[IntakeEvent, IntakeId], Awaitable[None]] = _unsaid
     tell: Callable[[ChannelId, str | None], Awaitable[None]] = _only_logged
     count: Callable[[ChannelId, str], None] = lambda _, __: None
     tap: Tap = lambda _, __, ___: None
@@ -193,7 +201,7 @@ class ChannelType(Generic[Settings]):
 
     `kinds` are those of the events that `nightbell send` can make, the usual one first. `sample` makes one as its
     source would, authentic and all, and raises `NoSampleError`; None for what is no HTTP. `replies` says that a
-    sender of a text gets what the answer says.
+    sender of a text can be told something; if it is a word, only with the setting of that name.
     """
 
     name: str
@@ -201,7 +209,7 @@ class ChannelType(Generic[Settings]):
     build: Callable[[ChannelId, Settings, Surroundings], Channel]
     kinds: tuple[EventKind, ...]
     sample: Callable[[Settings, Probe], Request] | None = None
-    replies: bool = False
+    replies: bool | str = False
 
 
 def intake_path(channel: ChannelId) -> str:

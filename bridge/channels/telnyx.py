@@ -1,6 +1,8 @@
 """Texts from Telnyx: the webhook of its messaging API, version 2.
 
-https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks (its fields and its signature).
+https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks (its fields and its signature),
+https://developers.telnyx.com/docs/messaging/messages/send-message and
+https://developers.telnyx.com/docs/development/api-fundamentals/idempotency (how a text is answered).
 How to set it up: docs/channels/telnyx.md.
 """
 
@@ -39,8 +41,10 @@ from bridge.channels.moments import Moment, from_unix, read_moment
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import OwnNumbers
 from bridge.channels.telnyx_records import Record, came_in, retrieve
+from bridge.channels.texting import parties, post
 from bridge.config.values import SecretRef, SecretUnreadableError, Section, Setting, one_or_more
 from bridge.model.attachment import MOST
+from bridge.model.doors import Texter
 from bridge.model.errors import SourceError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
@@ -72,7 +76,8 @@ class TelnyxSettings(Section):
         description="The numbers whose texts Telnyx is asked for, so that none is lost; needs api_key.",
     )
     api_key: SecretRef | None = Field(
-        default=None, description="An API key of the account, with which Telnyx is asked."
+        default=None,
+        description="An API key: with it Telnyx is asked, and senders are told the auto_reply of a rule.",
     )
     api: Setting = Field(default="https://api.telnyx.com", description="Where Telnyx's API is.")
 
@@ -87,9 +92,8 @@ def build(channel: ChannelId, settings: TelnyxSettings, around: Surroundings) ->
     """A channel that takes incoming messages. Raises `SecretUnreadableError`."""
     path = intake_path(channel)
     route = Route("POST", path, _handler(channel, settings, around))
-    return Channel(
-        channel, TELNYX.name, (route,), media=OF_ITS_ADDRESS, recount=_recount(channel, settings, around)
-    )
+    recount, text = _recount(channel, settings, around), _texter(settings)
+    return Channel(channel, TELNYX.name, (route,), media=OF_ITS_ADDRESS, recount=recount, text=text)
 
 
 def _recount(channel: ChannelId, settings: TelnyxSettings, around: Surroundings) -> Recount | None:
@@ -140,7 +144,23 @@ def sample(settings: TelnyxSettings, probe: Probe) -> Request:
     return probe.request(body, headers)
 
 
-TELNYX = ChannelType("telnyx", TelnyxSettings, build, (EventKind.TEXT,), sample)
+TELNYX = ChannelType("telnyx", TelnyxSettings, build, (EventKind.TEXT,), sample, replies="api_key")
+
+
+def _texter(settings: TelnyxSettings) -> Texter | None:
+    if settings.api_key is None:
+        return None
+    url, key = f"{settings.api.rstrip('/')}/v2/messages", settings.api_key.read_text()
+
+    async def send(event: IntakeEvent, words: str, once: str) -> bool:
+        if (numbers := parties(event)) is None:
+            return False
+        to, sender = numbers
+        proof = {"Authorization": f"Bearer {key}", "Idempotency-Key": once}
+        await post(url, {"to": to, "from": sender, "text": words}, proof, repeats=True)
+        return True
+
+    return Texter(send, repeats=True)
 
 
 class _Party(BaseModel):
@@ -186,7 +206,10 @@ def _handler(channel: ChannelId, settings: TelnyxSettings, around: Surroundings)
             kept = await around.inbox.keep_unreadable(channel, request.body, "Telnyx sent what is no event")
             return refusal(400, "unreadable_but_kept", "A message has data.id and payload.", id=kept.intake)
         # By the message's own id it is known in Telnyx's records, too.
-        receipt = await around.inbox.accept(_intake_event(channel, message.id or event.id, message))
+        text = _intake_event(channel, message.id or event.id, message)
+        receipt = await around.inbox.accept(text)
+        if settings.api_key is not None:
+            await around.text_back(text, receipt.intake)
         return Answer("duplicate" if receipt.duplicate else "accepted", 200, "")
 
     return take

@@ -1,7 +1,8 @@
 """Texts from Vonage: the webhooks of its Messages API (signed with a JWT) and of its older SMS API (`sig`).
 
 https://developer.vonage.com/en/messages/concepts/inbound-messages, .../getting-started/concepts/webhooks (JWT),
-https://developer.vonage.com/en/messaging/sms/guides/inbound-sms, .../concepts/signing-messages (`sig`).
+https://developer.vonage.com/en/messaging/sms/guides/inbound-sms, .../concepts/signing-messages (`sig`),
+https://developer.vonage.com/en/messages/code-snippets/sms/send-sms (how a text is answered).
 How to set it up: docs/channels/vonage.md.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import md5, sha256
 from typing import Any, Literal, Self
+from uuid import uuid4
 
 import jwt
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
@@ -37,8 +39,10 @@ from bridge.channels.forms import form_fields, readable, signed_bytes
 from bridge.channels.moments import Moment, from_unix, read_moment
 from bridge.channels.numbers import normal_number, with_plus
 from bridge.channels.settings import OwnNumbers, Secrets
+from bridge.channels.texting import parties, post
 from bridge.channels.vonage_reports import Record, came_in
-from bridge.config.values import SecretRef, Section, Setting
+from bridge.config.values import SecretRef, SecretUnreadableError, Section, Setting
+from bridge.model.doors import Texter
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, protect_optional
@@ -46,6 +50,14 @@ from bridge.model.phi import Phi, protect_optional
 # Vonage repeats for a day what was not taken, and does not say whether it signs each repetition anew.
 OLDEST = timedelta(hours=24)
 AHEAD = timedelta(minutes=5)
+TOKEN_SECONDS = 15 * 60
+
+
+class VonageApplication(Section):
+    """An application of Vonage's, with the Messages capability, to which the numbers are linked."""
+
+    id: Setting = Field(description="The application's ID.")
+    private_key: SecretRef = Field(description="Its private key, in PEM, as Vonage gave it when it was made.")
 
 
 class VonageSettings(Section):
@@ -67,7 +79,13 @@ class VonageSettings(Section):
         default=None, description="The account's API key, which is its name, to ask Vonage with."
     )
     api_secret: SecretRef | None = Field(default=None, description="The account's API secret, likewise.")
-    api: Setting = Field(default="https://api.nexmo.com", description="Where Vonage's Reports API is.")
+    application: VonageApplication | None = Field(
+        default=None,
+        description="With which senders are told the auto_reply of a rule: id and private_key.",
+    )
+    api: Setting = Field(
+        default="https://api.nexmo.com", description="Where Vonage's Reports API and Messages API are."
+    )
 
     @model_validator(mode="after")
     def _by_which_key(self) -> Self:
@@ -80,9 +98,9 @@ def build(channel: ChannelId, settings: VonageSettings, around: Surroundings) ->
     """A channel that takes incoming messages. Raises `SecretUnreadableError`."""
     path = intake_path(channel)
     route = Route("POST", path, _handler(channel, settings, around))
-    return Channel(
-        channel, VONAGE.name, (route,), media=OF_ITS_ADDRESS, recount=_recount(channel, settings, around)
-    )
+    recount = _recount(channel, settings, around)
+    text = _texter(settings, settings.application, around) if settings.application is not None else None
+    return Channel(channel, VONAGE.name, (route,), media=OF_ITS_ADDRESS, recount=recount, text=text)
 
 
 def _recount(channel: ChannelId, settings: VonageSettings, around: Surroundings) -> Recount | None:
@@ -127,7 +145,36 @@ def sample(settings: VonageSettings, probe: Probe) -> Request:
     return probe.request(body, {"Content-Type": "application/json", "Authorization": f"Bearer {token}"})
 
 
-VONAGE = ChannelType("vonage", VonageSettings, build, (EventKind.TEXT,), sample)
+VONAGE = ChannelType("vonage", VonageSettings, build, (EventKind.TEXT,), sample, replies="application")
+
+
+def _texter(settings: VonageSettings, application: VonageApplication, around: Surroundings) -> Texter:
+    key = application.private_key.read_text()
+    try:
+        jwt.encode({}, key, algorithm="RS256")
+    except (jwt.PyJWTError, ValueError):
+        message = f"{application.private_key} should hold the application's private key, in PEM"
+        raise SecretUnreadableError(message) from None
+    url = f"{settings.api.rstrip('/')}/v1/messages"
+
+    async def send(event: IntakeEvent, words: str, once: str) -> bool:
+        if (numbers := parties(event)) is None:
+            return False
+        to, sender = (number.removeprefix("+") for number in numbers)
+        text = {"to": to, "from": sender, "channel": "sms", "message_type": "text", "text": words}
+        text["client_ref"] = once
+        now = int(around.now().timestamp())
+        claims = {
+            "application_id": application.id,
+            "iat": now,
+            "exp": now + TOKEN_SECONDS,
+            "jti": uuid4().hex,
+        }
+        proof = {"Authorization": f"Bearer {jwt.encode(claims, key, algorithm='RS256')}"}
+        await post(url, text, proof, repeats=False)
+        return True
+
+    return Texter(send, repeats=False)
 
 
 def _handler(channel: ChannelId, settings: VonageSettings, around: Surroundings) -> Handler:
@@ -150,6 +197,8 @@ def _handler(channel: ChannelId, settings: VonageSettings, around: Surroundings)
         if event is None:
             return Answer("ignored", 200, "")
         receipt = await around.inbox.accept(event)
+        if settings.application is not None and "service" not in event.attributes:
+            await around.text_back(event, receipt.intake)
         return Answer("duplicate" if receipt.duplicate else "accepted", 200, "")
 
     return take
@@ -184,6 +233,7 @@ class _Profile(BaseModel):
 class _Message(BaseModel):
     message_uuid: str = Field(min_length=1)
     status: str | None = None
+    channel: str = "sms"
     message_type: str = "text"
     text: str | None = None
     image: Any = None
@@ -204,6 +254,9 @@ def _of_messages_api(channel: ChannelId, request: Request) -> IntakeEvent | None
     captions = [
         each["caption"] for each in media if isinstance(each, dict) and isinstance(each.get("caption"), str)
     ]
+    attributes = {} if message.message_type == "text" else {"media_count": Phi("1")}
+    if message.channel not in ("sms", "mms"):
+        attributes["service"] = Phi(message.channel)
     return IntakeEvent(
         channel=channel,
         key=Phi(message.message_uuid),
@@ -213,7 +266,7 @@ def _of_messages_api(channel: ChannelId, request: Request) -> IntakeEvent | None
         caller_name=protect_optional(message.profile.name),
         called=normal_number(with_plus(message.to), None),
         occurred_at=message.timestamp,
-        attributes={} if message.message_type == "text" else {"media_count": Phi("1")},
+        attributes=attributes,
         attachments=tuple(filter(None, map(named, media))),
     )
 

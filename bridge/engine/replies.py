@@ -1,7 +1,7 @@
-"""What a caller is told in the answer to their text: the fixed words of the rule that takes it.
+"""What a caller is told in answer to their text: the fixed words of the rule that takes it.
 
 It is found out after the event is durable, and kept before it is given: a source that asks again, because it never
-had the answer, gets the very same.
+had the answer, gets the very same. Where a source passes no answer on, it is kept as owed (`bridge.engine.texting`).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Replies:
         *,
         now: Clock,
         beat: Callable[[str, Exception | None], None],
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._keys = keys
@@ -51,18 +52,29 @@ class Replies:
         self._rulebook = rulebook
         self._now = now
         self._beat = beat
+        self._wake = wake
 
     async def __call__(self, event: IntakeEvent, intake: IntakeId) -> str | None:
         """The words for the sender of an accepted event, or None. Whatever goes wrong, the event stays accepted."""
+        return await self._said(event, intake, owed=False)
+
+    async def owe(self, event: IntakeEvent, intake: IntakeId) -> None:
+        """The same, to be sent to them instead of given back."""
+        if await self._said(event, intake, owed=True):
+            self._wake()
+
+    async def _said(self, event: IntakeEvent, intake: IntakeId, *, owed: bool) -> str | None:
         try:
-            said = await self._reply(event, event.caller, intake) if event.caller is not None else None
+            said = await self._reply(event, event.caller, intake, owed=owed) if event.caller else None
         except Exception as error:  # noqa: BLE001 - the page goes on; health tells that callers hear nothing
             log.warning("reply_failed", intake=intake, error=type(error).__name__)
             self._beat("replies", error)
             return None
         return said
 
-    async def _reply(self, event: IntakeEvent, caller: Phi[str], intake: IntakeId) -> str | None:
+    async def _reply(
+        self, event: IntakeEvent, caller: Phi[str], intake: IntakeId, *, owed: bool
+    ) -> str | None:
         number = self._keys.lookup(f"{OPT_OUT} {event.channel}", caller)
         wish = consent(event.body.reveal())
         if wish is not None:
@@ -82,7 +94,9 @@ class Replies:
                 text, outcome = "", "told_before"
         async with self._database.write() as connection:
             await replies.give(connection, intake, text)
-            if decided:
+            if owed and text:  # of which the ledger is told when it is sent
+                await replies.owe(connection, intake, event.channel, self._now())
+            elif decided:
                 objects = {"intake": intake, "config": self._rulebook().config.hash}
                 patient = self._keys.lookup(CALLER, caller)
                 record = Record(Action.REPLIED, objects=objects, outcome=outcome, patient=patient)

@@ -67,7 +67,10 @@ class Reports:
             waiting = await reports.due(connection, self._keys, channels, now, BATCH)
             unfetched = await reports.unfetched(connection, channels, now - FETCHED_WITHIN, BATCH)
         given_up = await self._look_after(unfetched, now)
-        told = await asyncio.gather(*map(self._take, waiting))
+        told = await asyncio.gather(*map(self._take, waiting), return_exceptions=True)
+        for failed in told:
+            if isinstance(failed, BaseException):
+                raise failed
         return 0 if given_up or any(told) else LOOK_SECONDS
 
     async def _take(self, one: Due) -> bool:

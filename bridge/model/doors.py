@@ -67,6 +67,19 @@ class MediaSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Texter:
+    """How a channel writes to whoever wrote to it.
+
+    `send` is given an event, fixed words and a key, and is False if there is nobody to write to. Raises
+    `ReportError`. `repeats` says that the same key again sends nothing twice; where it does not, `send` says
+    that trying again can help only if nothing was sent.
+    """
+
+    send: Callable[[IntakeEvent, str, str], Awaitable[bool]]
+    repeats: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Recording:
     """Sound that every client plays: Ogg/Opus, mono.
 

@@ -185,6 +185,22 @@ Index(
     postgresql_where=intake.c.state == "todo",
 )
 
+# Fixed words that a channel is to send to whoever wrote; `intake.reply` holds them.
+owed_reply = Table(
+    "owed_reply",
+    metadata,
+    Column("intake", Text, ForeignKey("intake.id"), primary_key=True),
+    Column("channel", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("not_before", Instant, nullable=False),
+    Column("begun_at", Instant),  # it may have been sent since
+    Column("error", Text),
+)
+_owed = owed_reply.c.state == "todo"
+Index("ix_owed_reply_todo", owed_reply.c.not_before, sqlite_where=_owed, postgresql_where=_owed)
+
 # Numbers that want no texts from a channel, as fingerprints.
 opt_out = Table(
     "opt_out",

@@ -44,6 +44,9 @@ TELNYX_TEST_KEY = SigningKey(bytes(range(1, 33)))
 TELNYX_PUBLIC_KEY = base64.b64encode(bytes(TELNYX_KEY.verify_key)).decode()
 
 
+TELNYX_API_KEY = "KEY-telnyx-api-key"
+
+
 VONAGE_SECRET = "signaturesecretsignaturesecret32"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from socket import socket
@@ -21,12 +22,23 @@ from testbed.shift import Shift
 from testbed.wards import own_config, write_config
 from tests.channels.every_kind import every_kind
 from tests.channels.pbx import Pbx, pbx
-from tests.channels.signers import WCTP_CODE
+from tests.channels.signers import (
+    TELNYX_API_KEY,
+    TELNYX_PUBLIC_KEY,
+    WCTP_CODE,
+    telnyx_headers,
+)
 from tests.channels.test_asterisk import ABANDON
 from tests.channels.test_snpp import say
 from tests.channels.test_wctp import Desk, listening_desk, poll, submit, taken
+from tests.channels.texting import Api, serving
 from tests.channels.wire import SECRETS, free_port
 
+ANSWERED = {
+    "id": "ward",
+    "when": {"channel": "ward"},
+    "then": {"role": "cardiology", "auto_reply": "We have called a doctor."},
+}
 SNPP_PORT, TAKEN_PORT = free_port(), free_port()
 
 
@@ -54,14 +66,23 @@ async def sender() -> AsyncIterator[tuple[Desk, str]]:
 
 
 @pytest.fixture(scope="module")
+async def provider() -> AsyncIterator[tuple[Api, str]]:
+    """Telnyx's API."""
+    async with serving(api := Api()) as url:
+        yield api, url
+
+
+@pytest.fixture(scope="module")
 async def hospital(
     tmp_path_factory: pytest.TempPathFactory,
     exchange: Pbx,
     squatter: socket,
     sender: tuple[Desk, str],
+    provider: tuple[Api, str],
 ) -> AsyncIterator[Hospital]:
     directory = tmp_path_factory.mktemp("listeners")
     (directory / "wctp").write_text(WCTP_CODE)
+    (directory / "telnyx").write_text(TELNYX_API_KEY)
     documents = own_config()
     doors = every_kind(directory, exchange.port)
     channels = {
@@ -74,9 +95,15 @@ async def hospital(
             "push": {"desk": sender[1]},
             "poll": ["night"],
         },
+        "ward": {
+            "type": "telnyx",
+            "public_keys": TELNYX_PUBLIC_KEY,
+            "api_key": f"file:{directory / 'telnyx'}",
+            "api": provider[1],
+        },
     }
     rule = {"id": "pagers", "when": {"channel": list(channels)}, "then": {"role": "cardiology"}}
-    documents["routing.yaml"]["rules"] = [rule, *documents["routing.yaml"]["rules"]]
+    documents["routing.yaml"]["rules"] = [ANSWERED, rule, *documents["routing.yaml"]["rules"]]
     documents["nightbell.yaml"]["channels"] |= channels
     config = write_config(directory / "config", documents)
     async with Hospital(directory, config=config, environment=SECRETS) as opened:
@@ -239,6 +266,37 @@ async def test_a_sender_that_polls_gets_every_step_and_answer_over_a_kill(
     numbers = [int(each) for each in re.findall('sequenceNo="(.*?)"', given)]
     assert "<wctp-NoMessages/>" in await say(poll(poller="night", received=taken(*numbers)))
     await okafor.react(page.event_id, "✅")
+
+
+async def test_whoever_writes_to_a_number_of_telnyxs_is_answered_once(
+    hospital: Hospital, okafor: Clinician, provider: tuple[Api, str]
+) -> None:
+    api, _ = provider
+
+    async def write(key: str, words: str, caller: str) -> None:
+        payload = {"from": {"phone_number": caller}, "to": [{"phone_number": "+12025550199"}], "text": words}
+        event = {"id": key, "event_type": "message.received", "payload": payload}
+        body = json.dumps({"data": event})
+        url = f"{hospital.bridge.base_url}/intake/ward"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(url, data=body, headers=telnyx_headers(body)) as answer,
+        ):
+            assert answer.status == 200
+
+    async def until(sent: int) -> None:
+        async with asyncio.timeout(20):
+            while len(api.sent) < sent:
+                await asyncio.sleep(0.1)
+
+    for _ in range(2):
+        await write("e-1", "I feel faint", "+12025550100")
+    await until(1)
+    await write("e-1", "I feel faint", "+12025550100")
+    await write("e-2", "So do I", "+12025550101")
+    await until(2)
+    await okafor.message("So do I")
+    assert [sent.body["to"] for sent in api.sent] == ["+12025550100", "+12025550101"]
 
 
 async def test_health_tells_of_a_channel_that_connects(hospital: Hospital) -> None:

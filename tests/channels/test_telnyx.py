@@ -8,25 +8,31 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
+import telnyx
 from hypothesis import given
 from hypothesis import strategies as st
 from telnyx.lib.webhook_verification import verify_webhook_signature
 
-from bridge.channels.channel import NoSampleError, Probe
+from bridge.channels.channel import Channel, NoSampleError, Probe
 from bridge.channels.telnyx import TOLERANCE, TelnyxSettings, sample
 from bridge.config.problems import ConfigError
+from bridge.model.errors import ReportError
 from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import IntakeId
 from bridge.model.phi import Phi
 from tests.channels.signers import (
+    TELNYX_API_KEY,
     TELNYX_NEXT_KEY,
     TELNYX_PUBLIC_KEY,
     TELNYX_TEST_KEY,
     telnyx_headers,
     utc_now,
 )
-from tests.channels.wire import TELNYX, RememberingInbox, Reply, Server, opened, running
+from tests.channels.texting import Api, a_text, serving, text
+from tests.channels.wire import TELNYX, RememberingInbox, Reply, Server, free_port, opened, running
 
 CAPTURED = json.loads((Path(__file__).parent / "captures" / "telnyx_vonage_standard.json").read_text())[
     "telnyx"
@@ -138,3 +144,83 @@ async def test_a_short_code_stays_as_written(server: Server, inbox: RememberingI
 def test_what_is_no_public_key_is_refused_with_its_place(inbox: RememberingInbox, key: str) -> None:
     with pytest.raises(ConfigError, match=r"nightbell.yaml:1:.*44 characters"):
         opened(f"{{type: telnyx, public_keys: {key}}}", inbox)
+
+
+def answering(inbox: RememberingInbox, api: str, **around: Any) -> Channel:
+    return opened(f"{TELNYX}api_key: env:TEST_TELNYX_API_KEY\napi: {api}\n", inbox, **around)
+
+
+async def test_a_text_is_answered_as_telnyxs_sdk_would_answer_it(inbox: RememberingInbox) -> None:
+    of_sdk: list[httpx.Request] = []
+
+    def take(request: httpx.Request) -> httpx.Response:
+        of_sdk.append(request)
+        return httpx.Response(200, json={"data": {}})
+
+    with httpx.Client(transport=httpx.MockTransport(take)) as client:
+        sdk = telnyx.Telnyx(api_key=TELNYX_API_KEY, http_client=client)
+        sdk.messages.send(
+            to="+12025550100",
+            from_="+12025550199",
+            text="We have called a doctor.",
+            idempotency_key="5" * 32,
+        )
+    [theirs] = of_sdk
+    async with serving(api := Api()) as url:
+        assert await text(answering(inbox, url).text)
+    [ours] = api.sent
+    assert (ours.method, ours.path, ours.body) == (
+        theirs.method,
+        theirs.url.path,
+        json.loads(theirs.content),
+    )
+    for name in ("Authorization", "Idempotency-Key", "Content-Type", "Accept"):
+        assert ours.headers[name] == theirs.headers[name]
+
+
+@pytest.mark.parametrize(
+    ("status", "again"), [(0, True), (500, True), (429, True), (503, True), (401, False), (422, False)]
+)
+async def test_an_answer_that_telnyx_did_not_take_is_sent_again_where_that_can_help(
+    inbox: RememberingInbox, status: int, *, again: bool
+) -> None:
+    async with serving(Api([status])) as url:
+        with pytest.raises(ReportError) as failed:
+            await text(answering(inbox, url).text)
+    assert failed.value.retry is again
+    assert "+1202555" not in str(failed.value)
+
+
+async def test_telnyx_away_is_told_again(inbox: RememberingInbox) -> None:
+    with pytest.raises(ReportError, match="can't be reached") as failed:
+        await text(answering(inbox, f"http://127.0.0.1:{free_port()}").text)
+    assert failed.value.retry
+
+
+@pytest.mark.parametrize(("caller", "called"), [("CLINIC", "+12025550199"), ("+12025550100", None)])
+async def test_who_has_no_number_is_not_answered(
+    inbox: RememberingInbox, caller: str, called: str | None
+) -> None:
+    async with serving(api := Api()) as url:
+        assert not await text(answering(inbox, url).text, a_text(caller, called))
+    assert not api.sent
+
+
+@pytest.mark.parametrize("with_key", [True, False])
+async def test_an_answer_is_asked_for_once_a_text_is_durable_if_it_can_be_sent(
+    inbox: RememberingInbox, *, with_key: bool
+) -> None:
+    asked: list[tuple[int, str]] = []
+
+    async def text_back(event: IntakeEvent, intake: IntakeId) -> None:
+        asked.append((len(inbox.events), intake))
+
+    channel = (
+        answering(inbox, "http://127.0.0.1:1", text_back=text_back)
+        if with_key
+        else opened(TELNYX, inbox, text_back=text_back)
+    )
+    async with running(channel) as server:
+        for _ in range(2):
+            await server.post(BODY, telnyx_headers(BODY))
+    assert asked == ([(1, "0" * 32)] * 2 if with_key else [])

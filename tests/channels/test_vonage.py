@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -13,23 +14,35 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 import pytest_asyncio
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+from vonage_http_client import HttpClient
 from vonage_http_client.auth import Auth
 from vonage_jwt import verify_signature
+from vonage_messages import Messages
+from vonage_messages.models import Sms
 
-from bridge.channels.channel import Request
+from bridge.channels.channel import Channel, Request
 from bridge.channels.vonage import jwt_time, sms_api_signature
+from bridge.config.values import SecretUnreadableError
 from bridge.model.attachment import Attachment
+from bridge.model.errors import ReportError
 from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import IntakeId
 from bridge.model.phi import Phi
 from tests.channels.signers import NEXT_VONAGE_SECRET, VONAGE_SECRET, utc_now, vonage_headers
+from tests.channels.texting import Api, serving, text
 from tests.channels.wire import VONAGE, RememberingInbox, Reply, Server, opened, running
 
 CAPTURED = json.loads((Path(__file__).parent / "captures" / "telnyx_vonage_standard.json").read_text())[
     "vonage"
 ]
 BODY: str = CAPTURED["body"]
+APPLICATION = "78d335fa-323d-0114-9c3d-d6f0d48968cf"
 SMS = {
     "msisdn": "15550001111",
     "to": "15554567890",
@@ -207,3 +220,99 @@ async def test_a_part_of_a_long_text_tells_which_it_is(server: Server, inbox: Re
 async def test_a_binary_message_is_not_lost(server: Server, inbox: RememberingInbox) -> None:
     await post_form(server, signed_sms(type="binary", text="", data="0A0B"))
     assert only(inbox).attributes == {"data": Phi("0A0B")}
+
+
+@pytest.fixture(scope="module")
+def private_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The private key of an application, as Vonage hands it out."""
+    made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = made.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file = tmp_path_factory.mktemp("vonage") / "private.key"
+    file.write_bytes(pem)
+    return file
+
+
+def answering(inbox: RememberingInbox, api: str, key: Path, **around: Any) -> Channel:
+    application = f"application: {{id: {APPLICATION}, private_key: 'file:{key}'}}"
+    return opened(f"{VONAGE}{application}\napi: {api}\n", inbox, **around)
+
+
+class OfSdk(HTTPAdapter):
+    """Keeps what Vonage's SDK sends, and takes it."""
+
+    def send(self, request: PreparedRequest, *_: Any, **__: Any) -> Response:
+        self.sent = request
+        response = Response()
+        response.status_code, response._content = 202, b'{"message_uuid": "1"}'
+        return response
+
+
+def of_sdk(key: Path) -> PreparedRequest:
+    """How Vonage's SDK answers the text."""
+    client = HttpClient(Auth(application_id=APPLICATION, private_key=key.read_text()))
+    client._session.mount("https://", wire := OfSdk())
+    words = "We have called a doctor."
+    Messages(client).send(Sms(to="12025550100", from_="12025550199", text=words, client_ref="5" * 32))
+    return wire.sent
+
+
+def claims_of(authorization: str | bytes, key: Path) -> dict[str, Any]:
+    """What a token says that this key has signed."""
+    scheme, token = (authorization if isinstance(authorization, str) else authorization.decode()).split()
+    public: Any = serialization.load_pem_private_key(key.read_bytes(), None).public_key()
+    claims: dict[str, Any] = jwt.decode(token, public, ["RS256"])
+    return claims | {"scheme": scheme}
+
+
+async def test_a_text_is_answered_as_vonages_sdk_would_answer_it(
+    inbox: RememberingInbox, private_key: Path
+) -> None:
+    theirs = await asyncio.to_thread(of_sdk, private_key)
+    async with serving(api := Api()) as url:
+        assert await text(answering(inbox, url, private_key).text)
+    [ours] = api.sent
+    assert isinstance(theirs.body, bytes)
+    assert (ours.method, ours.path, ours.body) == (theirs.method, theirs.path_url, json.loads(theirs.body))
+    assert ours.headers["Content-Type"] == theirs.headers["Content-Type"]
+    said, expected = (claims_of(request.headers["Authorization"], private_key) for request in (ours, theirs))
+    assert said.keys() == expected.keys()
+    for claim in ("scheme", "application_id"):
+        assert said[claim] == expected[claim]
+    assert said["exp"] - said["iat"] == expected["exp"] - expected["iat"]
+
+
+@pytest.mark.parametrize(
+    ("status", "again"), [(0, False), (500, False), (429, True), (503, True), (401, False), (422, False)]
+)
+async def test_an_answer_of_which_vonage_may_have_sent_one_is_not_sent_again(
+    inbox: RememberingInbox, private_key: Path, status: int, *, again: bool
+) -> None:
+    async with serving(Api([status])) as url:
+        with pytest.raises(ReportError) as failed:
+            await text(answering(inbox, url, private_key).text)
+    assert failed.value.retry is again
+    assert ("not known" in str(failed.value)) is (status in (0, 500))
+
+
+def test_a_private_key_that_is_none_is_refused(inbox: RememberingInbox, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("hello")
+    with pytest.raises(SecretUnreadableError, match="should hold the application's private key, in PEM"):
+        answering(inbox, "https://api.nexmo.com", tmp_path / "key")
+
+
+@pytest.mark.parametrize(("service", "asked"), [("sms", 1), ("mms", 1), ("whatsapp", 0)])
+async def test_a_text_that_came_by_sms_is_answered_and_a_chat_is_not(
+    inbox: RememberingInbox, private_key: Path, service: str, asked: int
+) -> None:
+    told: list[IntakeId] = []
+
+    async def text_back(_event: IntakeEvent, intake: IntakeId) -> None:
+        told.append(intake)
+
+    async with running(answering(inbox, "https://x.example", private_key, text_back=text_back)) as server:
+        await send(server, channel=service)
+    assert len(told) == asked
+    [event] = inbox.events
+    assert event.attributes.get("service") == (None if asked else Phi(service))

@@ -187,6 +187,44 @@ def test_check_refuses_an_auto_reply_on_a_channel_that_has_no_way_back(
     assert ('"auto_reply" can\'t be sent by channel "door", whose source takes no answer' in said) == wrong
 
 
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize(
+    ("settings", "needed", "value"),
+    [
+        (
+            {"type": "telnyx", "public_keys": "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="},
+            "api_key",
+            "env:KEY",
+        ),
+        (
+            {"type": "vonage", "secrets": "env:SECRET"},
+            "application",
+            {"id": "78d335fa-323d", "private_key": "env:PEM"},
+        ),
+    ],
+)
+def test_check_asks_for_what_an_auto_reply_is_sent_with(
+    settings: dict[str, Any],
+    needed: str,
+    value: Any,
+    *,
+    given: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(tmp_path, fallback={"role": "switchboard", "auto_reply": "We called a doctor."})
+    file = tmp_path / "nightbell.yaml"
+    document = json.loads(file.read_text())
+    door = settings | ({needed: value} if given else {})
+    file.write_text(json.dumps(document | {"channels": {"door": door}}))
+    assert nightbell(monkeypatch, "check", "--config", str(tmp_path)) == int(not given)
+    said = capsys.readouterr().err
+    assert (f'"auto_reply" can\'t be sent by channel "door", which needs "{needed}" to send it' in said) is (
+        not given
+    )
+
+
 def test_check_refuses_an_auto_reply_that_no_text_can_meet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -556,6 +556,28 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "owed_reply",
+        sa.Column("intake", sa.Text(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("not_before", sa.BigInteger(), nullable=False),
+        sa.Column("begun_at", sa.BigInteger(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["intake"], ["intake.id"], name=op.f("fk_owed_reply_intake")),
+        sa.PrimaryKeyConstraint("intake", name=op.f("pk_owed_reply")),
+    )
+    with op.batch_alter_table("owed_reply", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_owed_reply_todo",
+            ["not_before"],
+            unique=False,
+            sqlite_where=sa.text("state = 'todo'"),
+            postgresql_where=sa.text("state = 'todo'"),
+        )
+
+    op.create_table(
         "data_key",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("day_key", sa.Text(), nullable=False),
@@ -677,6 +699,14 @@ def downgrade() -> None:
         )
 
     op.drop_table("report")
+    with op.batch_alter_table("owed_reply", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_owed_reply_todo",
+            sqlite_where=sa.text("state = 'todo'"),
+            postgresql_where=sa.text("state = 'todo'"),
+        )
+
+    op.drop_table("owed_reply")
     with op.batch_alter_table("page", schema=None) as batch_op:
         batch_op.drop_index("ix_page_role_state")
         batch_op.drop_index("ix_page_destroyed")
