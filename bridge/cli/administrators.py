@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Annotated
+
+import typer
 
 from bridge.house import Archive
 from bridge.ledger import Action, Record
 from bridge.model.errors import NightbellError
 from bridge.store import leavers, ledger
+
+By = Annotated[str, typer.Option("--by", help="Your Matrix ID; it is recorded.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would be done; nothing is changed or recorded.")
+]
 
 
 class NotAllowedError(NightbellError):

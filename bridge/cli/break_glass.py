@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bridge.cli.administrators import Duty, require
+from bridge.cli.administrators import By, Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.config import Config
@@ -24,7 +24,7 @@ from bridge.store.inbox import IntakeStore
 
 def break_glass(
     page: Annotated[str, typer.Option(help="The page's id.")],
-    by: Annotated[str, typer.Option("--by", help="Your Matrix ID; it is recorded.")],
+    by: By,
     reason: Annotated[str, typer.Option(help="Why; the operations room reads it. Name no patient.")],
     config: ConfigDirectory = CONFIG,
 ) -> None:

@@ -8,18 +8,19 @@ from typing import Annotated
 
 import typer
 
-from bridge.cli.administrators import Duty, require
+from bridge.cli.administrators import By, DryRun, Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.config import Config
 from bridge.config.problems import did_you_mean
 from bridge.config.values import parse_duration
 from bridge.engine import operations
+from bridge.engine.capture import KEPT
 from bridge.house import Archive, open_archive
 from bridge.ledger import Action, Record
 from bridge.model.errors import NightbellError
 from bridge.model.ids import ChannelId
-from bridge.store import captures, ledger
+from bridge.store import captures, holds, ledger
 from bridge.store.captures import Capture, Piece
 
 LONGEST = timedelta(hours=1)
@@ -32,7 +33,7 @@ class NoCaptureError(NightbellError):
 
 def capture(
     channel: Annotated[str, typer.Argument(help="The channel.")],
-    by: Annotated[str, typer.Option("--by", help="Your Matrix ID; it is recorded.")],
+    by: By,
     *,
     length: Annotated[str, typer.Option("--for", help="How long; an hour at most.")] = "5 min",
     show: Annotated[
@@ -41,6 +42,7 @@ def capture(
     destroy: Annotated[
         bool, typer.Option("--destroy", help="End it, and destroy what was recorded.")
     ] = False,
+    dry_run: DryRun = False,
     config: ConfigDirectory = CONFIG,
 ) -> None:
     """Record what comes in on a channel and what it is told, headers and secrets included.
@@ -52,7 +54,9 @@ def capture(
         message = f'channel "{channel}" does not exist{did_you_mean(channel, loaded.channels)}'
         raise typer.BadParameter(message)
     with told():
-        if show:
+        if dry_run:
+            asyncio.run(_would(loaded, ChannelId(channel), begin=not (show or destroy)))
+        elif show:
             pieces = asyncio.run(_show(loaded, ChannelId(channel), by))
             for piece in pieces:
                 said = piece.raw.reveal().decode(errors="backslashreplace").rstrip()
@@ -66,6 +70,22 @@ def capture(
             until = asyncio.run(_begin(loaded, ChannelId(channel), by, length))
             typer.echo(f"{channel} is recorded until {until:%H:%M:%S} UTC, beginning within 5 seconds.")
             typer.echo("See it with --show, end it with --destroy.")
+
+
+async def _would(config: Config, channel: ChannelId, *, begin: bool) -> None:
+    """Say what there is to be shown or destroyed, by its time and size alone."""
+    async with open_archive(config) as archive, archive.database.read() as connection:
+        found = [each for each in await captures.known(connection) if each.channel == channel]
+        in_force = await holds.in_force(connection)
+    for each in found:
+        hold = captures.held(each, in_force)
+        ends = f"would be destroyed now; by itself it goes {each.until + KEPT:%Y-%m-%d %H:%M} UTC"
+        fate = f"is kept by hold {hold.id}" if hold else ends
+        typer.echo(f"what was recorded of {channel} since {each.since:%Y-%m-%d %H:%M} UTC {fate}")
+    if begin:
+        typer.echo(f"{channel} would be recorded")
+    elif not found:
+        typer.echo(f"nothing was recorded of {channel}")
 
 
 async def _begin(config: Config, channel: ChannelId, by: str, length: str) -> datetime:

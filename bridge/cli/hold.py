@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,17 +14,19 @@ from uuid import uuid4
 import typer
 
 from bridge.archive import seal, unseal
-from bridge.cli.administrators import Duty, require
+from bridge.cli.administrators import By, DryRun, Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.cli.moments import moment
 from bridge.config import Config
+from bridge.config.problems import did_you_mean
 from bridge.config.routing import parse_number
 from bridge.engine.retain import BATCH, keep_held
 from bridge.house import Archive, open_archive
 from bridge.ledger import Action, Record
+from bridge.model.errors import NightbellError
 from bridge.model.phi import Phi
-from bridge.policy.retention import Hold, HoldKind, Life
+from bridge.policy.retention import Hold, HoldKind, Life, end_of, held_by
 from bridge.store import captures, holds, ledger, retention
 from bridge.store.inbox import CALLER, IntakeStore
 from bridge.vault import KeyDestroyedError
@@ -35,8 +38,12 @@ app = typer.Typer(
     help="Legal holds: what must not go.",
 )
 
-By = Annotated[str, typer.Option("--by", help="Your Matrix ID; it is recorded.")]
-Passphrase = Annotated[str, typer.Option(prompt=True, hide_input=True, envvar="NIGHTBELL_ARCHIVE_PASSPHRASE")]
+IN_ENVIRONMENT = "NIGHTBELL_ARCHIVE_PASSPHRASE"
+Passphrase = Annotated[str, typer.Option(prompt=True, hide_input=True, envvar=IN_ENVIRONMENT)]
+
+
+class HoldError(NightbellError):
+    """There is no such hold, or nothing that it could be about, or nowhere to write what it keeps."""
 
 
 @app.command()
@@ -48,7 +55,7 @@ def place(
     reason: Annotated[str, typer.Option(help="Why; it is sealed.")],
     since: Annotated[str | None, typer.Option("--from", help="Only what arrived since: 2026-12-24.")] = None,
     until: Annotated[str | None, typer.Option(help="Only what arrived before.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would keep.")] = False,
+    dry_run: DryRun = False,
     config: ConfigDirectory = CONFIG,
 ) -> None:
     """Keep content from going, whatever its class says, until the hold is lifted."""
@@ -65,11 +72,16 @@ def place(
 
 @app.command()
 def lift(
-    hold_id: Annotated[str, typer.Argument(help="The hold's id.")], by: By, config: ConfigDirectory = CONFIG
+    hold_id: Annotated[str, typer.Argument(help="The hold's id.")],
+    by: By,
+    *,
+    dry_run: DryRun = False,
+    config: ConfigDirectory = CONFIG,
 ) -> None:
     """End a hold: what it kept goes by its own clock."""
+    loaded = load_or_exit(config)
     with told():
-        asyncio.run(_lift(load_or_exit(config), hold_id, by))
+        asyncio.run(_would_lift(loaded, hold_id) if dry_run else _lift(loaded, hold_id, by))
 
 
 @app.command("list")
@@ -84,13 +96,20 @@ def export(
     hold_id: Annotated[str, typer.Argument(help="The hold's id.")],
     output: Annotated[Path, typer.Argument(help="The archive to write.")],
     by: By,
-    passphrase: Passphrase,
+    passphrase: Annotated[str | None, typer.Option(envvar=IN_ENVIRONMENT)] = None,
+    *,
+    dry_run: DryRun = False,
     config: ConfigDirectory = CONFIG,
 ) -> None:
     """Write held content into an encrypted archive with a manifest. Doing so is itself recorded."""
+    loaded = load_or_exit(config)
     with told():
-        output.touch(mode=0o600, exist_ok=False)
-        output.write_bytes(asyncio.run(_export(load_or_exit(config), hold_id, by, passphrase)))
+        if dry_run:
+            asyncio.run(_would_export(loaded, hold_id, output))
+            return
+        with _fresh(output):
+            secret = passphrase or typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True)
+            output.write_bytes(asyncio.run(_export(loaded, hold_id, by, secret)))
 
 
 @app.command("open")
@@ -100,15 +119,31 @@ def read(
     passphrase: Passphrase,
 ) -> None:
     """Open an archive. Needs neither the configuration nor the database."""
-    with told():
-        output.touch(mode=0o600, exist_ok=False)
+    with told(), _fresh(output):
         output.write_bytes(unseal(archive.read_bytes(), passphrase).reveal())
         typer.echo(f"{output} is in the clear; delete it when it has been read")
 
 
+@contextmanager
+def _fresh(output: Path) -> Iterator[None]:
+    """A file that only its owner may read, and that is not left behind empty. Raises HoldError."""
+    try:
+        output.touch(mode=0o600, exist_ok=False)
+    except OSError as error:
+        message = f"{output} can't be made: {error.strerror}"
+        raise HoldError(message) from None
+    try:
+        yield
+    except BaseException:
+        output.unlink()
+        raise
+
+
 async def _would_hold(config: Config, hold: Hold) -> None:
     async with open_archive(config) as archive:
-        lives = await _lives(archive, _findable(archive, hold), datetime.now(UTC))
+        hold = _findable(archive, hold)
+        lives = await _lives(archive, hold, datetime.now(UTC))
+        _require_subject(config, hold, lives)
     typer.echo(f"{len(lives)} pages would be held")
 
 
@@ -118,6 +153,7 @@ async def _place(config: Config, hold: Hold, by: str, reason: Phi[str]) -> None:
         await require(archive, by, Duty.COMPLIANCE, "hold place")
         hold = _findable(archive, hold)
         lives = await _lives(archive, hold, now)
+        _require_subject(config, hold, lives)
         objects: dict[str, str | int] = {"hold": hold.id, "kind": hold.kind.value, "pages": len(lives)}
         async with archive.database.write() as connection:
             await holds.place(connection, archive.keys, hold, reason=reason, by=by, now=now)
@@ -131,11 +167,37 @@ async def _place(config: Config, hold: Hold, by: str, reason: Phi[str]) -> None:
     typer.echo(f"{len(lives)} pages{also} are held by {hold.id}")
 
 
+def _require_subject(config: Config, hold: Hold, lives: Sequence[Life]) -> None:
+    """Raise HoldError for a page or role that is not here: a hold that keeps nothing looks like one that does."""
+    if lives:
+        return
+    if hold.kind is HoldKind.PAGE:
+        raise HoldError(f"no page {hold.value} has content: see nightbell retention plan, or the ledger")
+    if hold.kind is HoldKind.ROLE and hold.value not in config.roster.roles:
+        meant = did_you_mean(hold.value, config.roster.roles)
+        raise HoldError(f'no page of role "{hold.value}" has content, nor does it exist{meant}')
+
+
 def _findable(archive: Archive, hold: Hold) -> Hold:
     """A number is kept, and looked for, only as its fingerprint."""
     if hold.kind is not HoldKind.NUMBER:
         return hold
     return replace(hold, value=archive.keys.lookup(CALLER, Phi(parse_number(hold.value).low)).hex())
+
+
+async def _would_lift(config: Config, hold_id: str) -> None:
+    now = datetime.now(UTC)
+    async with open_archive(config) as archive:
+        hold = await _in_force(archive, hold_id)
+        async with archive.database.read() as connection:
+            others = [each for each in await holds.in_force(connection) if each != hold]
+        lives = await _lives(archive, hold, now)
+    free = [life for life in lives if not held_by(others, [life])]
+    over = [life for life in free if end_of(config.retention, life).at <= now]
+    typer.echo(
+        f"{len(lives)} pages are held: {len(over)} would go at the next sweep, {len(free) - len(over)} at their time, "
+        f"and {len(lives) - len(free)} are held by others"
+    )
 
 
 async def _lift(config: Config, hold_id: str, by: str) -> None:
@@ -149,8 +211,7 @@ async def _lift(config: Config, hold_id: str, by: str) -> None:
 async def _end(archive: Archive, hold_id: str, by: str, now: datetime) -> None:
     async with archive.database.write() as connection:
         if not await holds.lift(connection, hold_id, by, now):
-            typer.echo(f"no hold {hold_id} is in force", err=True)
-            raise typer.Exit(1)
+            raise HoldError(f"no hold {hold_id} is in force: see nightbell hold list")
         await ledger.append(connection, [Record(Action.HOLD_LIFTED, by, objects={"hold": hold_id})], now)
 
 
@@ -167,15 +228,27 @@ async def _list(config: Config) -> None:
             )
 
 
+async def _in_force(archive: Archive, hold_id: str) -> Hold:
+    async with archive.database.read() as connection:
+        hold = next((each for each in await holds.in_force(connection) if each.id == hold_id), None)
+    if hold is None:
+        raise HoldError(f"no hold {hold_id} is in force: see nightbell hold list")
+    return hold
+
+
+async def _would_export(config: Config, hold_id: str, output: Path) -> None:
+    async with open_archive(config) as archive:
+        lives = await _lives(archive, await _in_force(archive, hold_id), datetime.now(UTC))
+        async with archive.database.read() as connection:
+            events = sum([len(await retention.intakes_of(connection, life.page)) for life in lives])
+    typer.echo(f"{events} events of {len(lives)} pages would be written to {output}, encrypted")
+
+
 async def _export(config: Config, hold_id: str, by: str, passphrase: str) -> bytes:
     now = datetime.now(UTC)
     async with open_archive(config) as archive:
         await require(archive, by, Duty.COMPLIANCE, "hold export")
-        async with archive.database.read() as connection:
-            hold = next((each for each in await holds.in_force(connection) if each.id == hold_id), None)
-        if hold is None:
-            typer.echo(f"no hold {hold_id} is in force", err=True)
-            raise typer.Exit(1)
+        hold = await _in_force(archive, hold_id)
         inbox = IntakeStore(archive.database, archive.keys, lambda: now, lambda: None)
         documents: dict[str, Phi[bytes]] = {}
         lives = await _lives(archive, hold, now)

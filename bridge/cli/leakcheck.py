@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bridge.channels import read_settings
 from bridge.channels.channel import NoSampleError, Probe, intake_path
-from bridge.cli.administrators import Duty, require
+from bridge.cli.administrators import By, Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.cli.leak_search import Hit, Needle, in_bytes, in_files, needles
@@ -57,7 +57,7 @@ class Searched:
 
 
 def leakcheck(
-    by: Annotated[str, typer.Option("--by", help="Your Matrix ID; it is recorded.")],
+    by: By,
     path: Annotated[
         list[Path] | None, typer.Option(help="A file or directory: databases, media, logs.")
     ] = None,

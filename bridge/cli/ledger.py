@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge import ledger as chain
 from bridge.anchors import read_certificates, stamped_at
-from bridge.cli.administrators import Duty, require
+from bridge.cli.administrators import By, DryRun, Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.config.routing import parse_number
@@ -47,9 +47,6 @@ class Format(StrEnum):
 
     JSONL = "jsonl"
     CSV = "csv"
-
-
-By = Annotated[str, typer.Option("--by", help="Who asks; it is recorded.")]
 
 
 @app.command()
@@ -105,7 +102,8 @@ def export(
 @app.command()
 def prune(
     by: By = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,  # noqa: FBT002
+    *,
+    dry_run: DryRun = False,
     config: ConfigDirectory = CONFIG,
 ) -> None:
     """Let records go that are older than `ledger.keep`; what remains still verifies. The bridge does it by itself."""

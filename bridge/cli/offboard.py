@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bridge.cli.administrators import Duty, require
+from bridge.cli.administrators import By, DryRun, Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.config import Config
@@ -24,9 +24,10 @@ PATIENCE_SECONDS = 60
 
 def offboard(
     user: Annotated[str, typer.Argument(help="The Matrix ID, @name:example.org.")],
-    by: Annotated[str, typer.Option("--by", help="Your Matrix ID; it is recorded.")],
+    by: By,
     *,
     undo: Annotated[bool, typer.Option("--undo", help="Take them back, where the files name them.")] = False,
+    dry_run: DryRun = False,
     config: ConfigDirectory = CONFIG,
 ) -> None:
     """Take a person out. The running bridge removes them from the rooms and gives each a key that they lack.
@@ -36,9 +37,13 @@ def offboard(
     """
     loaded = load_or_exit(config)
     with told():
-        left = asyncio.run(
-            _take_back(loaded, UserId(user), by) if undo else _take_out(loaded, UserId(user), by)
-        )
+        if dry_run:
+            asyncio.run(_would(loaded, UserId(user), undo=undo))
+            left = []
+        else:
+            left = asyncio.run(
+                _take_back(loaded, UserId(user), by) if undo else _take_out(loaded, UserId(user), by)
+            )
     for person_id, person in loaded.roster.people.items():
         if person.matrix == user:
             roles = [role_id for role_id, role in loaded.roster.roles.items() if person_id in role.members]
@@ -46,6 +51,17 @@ def offboard(
     if left:
         typer.echo(f"NOT DONE in {', '.join(left)}: does the bridge run?", err=True)
         raise typer.Exit(1)
+
+
+async def _would(config: Config, user: UserId, *, undo: bool) -> None:
+    async with open_archive(config) as archive, archive.database.read() as connection:
+        is_out = user in await leavers.all_of_them(connection)
+        there = await leavers.rooms_with(connection, user)
+        readable = await leavers.rooms_with_their_key(connection, user)
+    if undo:
+        typer.echo(f"{user} would count again" if is_out else f"{user} was not taken out")
+        return
+    typer.echo(f"{user} would be taken out of {len(there)} rooms, and {len(readable)} would get another key")
 
 
 async def _take_out(config: Config, user: UserId, by: str) -> list[RoomId]:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge import ledger
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
+from bridge.config import Config
+from bridge.config.retention import OPERATIONS
+from bridge.engine.capture import KEPT
 from bridge.engine.retain import BATCH, CERTIFICATE
 from bridge.house import open_archive
 from bridge.model.ids import PageId
-from bridge.policy.retention import end_of, held_by
-from bridge.store import holds, retention
+from bridge.policy.rendering import duration
+from bridge.policy.retention import Hold, end_of, held_by
+from bridge.store import captures, holds, loose, retention
+
+MOST_COUNTED = 1_000
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,7 +40,10 @@ def plan(
     days: Annotated[int, typer.Option(min=0, help="How many days ahead.")] = 7,
     config: ConfigDirectory = CONFIG,
 ) -> None:
-    """Show which pages' content will go in the coming days, when and why; and what a hold keeps. Changes nothing."""
+    """Show what content will go in the coming days, when and why; and what a hold keeps. Changes nothing.
+
+    Times are in the time zone of roles.yaml. What is over already goes at the running bridge's next sweep.
+    """
     with told():
         asyncio.run(_plan(config, timedelta(days=days)))
 
@@ -62,28 +74,77 @@ def verify(
         raise typer.Exit(1) from None
 
 
+@dataclass(slots=True)
+class _Found:
+    """Of pages: how many go and are held within the time, and when the first after it goes."""
+
+    going: int = 0
+    held: int = 0
+    following: datetime | None = None
+
+
 async def _plan(directory: Path, ahead: timedelta) -> None:
     config = load_or_exit(directory)
-    zone = config.roster.time_zone
     until = datetime.now(UTC) + ahead
-    going = held = 0
     async with open_archive(config) as archive, archive.database.read() as connection:
         in_force = await holds.in_force(connection)
-        for name in await retention.classes_alive(connection):
-            before, after = until - config.retention.of(name).keep, None
-            while found := await retention.lives(connection, name, before, after=after, limit=BATCH):
-                after = (found[-1].arrived, found[-1].page)
-                for life in found:
-                    end = end_of(config.retention, life)
-                    if end.at > until:
-                        continue
-                    hold = held_by(in_force, [life])
-                    held, going = (held + 1, going) if hold else (held, going + 1)
-                    why = f"HELD by {hold.id}" if hold else end.why
-                    typer.echo(
-                        f"{end.at.astimezone(zone):%Y-%m-%d %H:%M}  {life.page}  {life.role:<16} {why}"
-                    )
-    typer.echo(f"{going} go within {ahead.days} days, {held} are held")
+        found = await _pages(connection, config, in_force, until)
+        await _recorded(connection, config, in_force, until)
+        kind = config.retention.of(OPERATIONS)
+        old = await loose.older_than(connection, until - kind.keep, in_force)
+        others = len(await loose.find(connection, old, limit=MOST_COUNTED))
+    typer.echo(f"{found.going} go within {ahead.days} days, {found.held} are held")
+    if found.following is not None:
+        typer.echo(f"the next page after that goes {_moment(config, found.following)}")
+    count = f"{MOST_COUNTED} or more" if others >= MOST_COUNTED else others
+    typer.echo(
+        f"{count} messages and requests that belong to no page go, too: {duration(kind.keep)} after arrival"
+    )
+
+
+async def _pages(
+    connection: AsyncConnection, config: Config, in_force: Sequence[Hold], until: datetime
+) -> _Found:
+    """Print the pages whose time is up until a moment, class by class, each in the order of their arrival."""
+    found = _Found()
+    typer.echo(f"{'goes at':<16}  {'page':<32}  {'role':<16}  why")
+    for name in await retention.classes_alive(connection):
+        after = None
+        while lives := await retention.lives(connection, name, datetime.now(UTC), after=after, limit=BATCH):
+            after = (lives[-1].arrived, lives[-1].page)
+            for life in lives:
+                end, hold = end_of(config.retention, life), held_by(in_force, [life])
+                if end.at > until:
+                    if hold is None and (found.following is None or end.at < found.following):
+                        found.following = end.at
+                    continue
+                if hold is None:
+                    found.going += 1
+                else:
+                    found.held += 1
+                why = f"HELD by {hold.id}, or else {end.why}" if hold else end.why
+                typer.echo(_line(config, end.at, life.page, life.role, why))
+    return found
+
+
+async def _recorded(
+    connection: AsyncConnection, config: Config, in_force: Sequence[Hold], until: datetime
+) -> None:
+    """Print what was recorded of channels and goes until a moment, or is held."""
+    for each in await captures.known(connection):
+        if each.until + KEPT <= until:
+            hold = captures.held(each, in_force)
+            clause = "recorded traffic: 1 d after its end"
+            why = f"HELD by {hold.id}, or else {clause}" if hold else clause
+            typer.echo(_line(config, each.until + KEPT, "-", each.channel, why))
+
+
+def _line(config: Config, at: datetime, page: str, of: str, why: str) -> str:
+    return f"{_moment(config, at)}  {page:<32}  {of:<16}  {why}"
+
+
+def _moment(config: Config, at: datetime) -> str:
+    return f"{at.astimezone(config.roster.time_zone):%Y-%m-%d %H:%M}"
 
 
 async def _certificates(directory: Path, page: PageId | None) -> None:

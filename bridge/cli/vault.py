@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from bridge.cli.administrators import Duty, require
+from bridge.cli.administrators import By, DryRun, Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.house import Archive, open_archive
@@ -45,9 +44,9 @@ def status(config: ConfigDirectory = CONFIG) -> None:
 
 @app.command()
 def rotate(
-    by: Annotated[str, typer.Option("--by", help="Your Matrix ID; it is recorded.")],
+    by: By,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    dry_run: DryRun = False,
     config: ConfigDirectory = CONFIG,
 ) -> None:
     """Put keys.operator_key in force, and wrap everything under it that the one before still wraps.

@@ -16,12 +16,12 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bridge.config.retention import OPERATIONS
+from bridge.config.retention import OPERATIONS, After
 from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.ledger import Action, Record, sign_statement
 from bridge.model.doors import Eraser, Presence, Purge, Witness
 from bridge.model.ids import EventId, RetentionClassId, RoomId
-from bridge.policy.retention import Hold, Life, end_of, held_by
+from bridge.policy.retention import Hold, Life, after, end_of, held_by
 from bridge.store import attachments, holds, ledger, loose, retention
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
@@ -122,15 +122,15 @@ class Retention:
     async def _destroy_class(self, name: RetentionClassId) -> int:
         config = self._rulebook().config.retention
         count = 0
-        after: retention.Place | None = None
+        place: retention.Place | None = None
         while True:
             now = self._now()
             async with self._database.read() as connection:
                 before = now - config.of(name).keep
-                found = await retention.lives(connection, name, before, after=after, limit=BATCH)
+                found = await retention.lives(connection, name, before, after=place, limit=BATCH)
             if not found:
                 return count
-            after = (found[-1].arrived, found[-1].page)
+            place = (found[-1].arrived, found[-1].page)
             over = [(life, end.why) for life in found if (end := end_of(config, life)).at <= now]
             if over:
                 count += await self._destroy(over, now)
@@ -152,7 +152,8 @@ class Retention:
         return len(gone)
 
     async def _destroy_loose(self) -> int:
-        keep, why = self._rulebook().config.retention.of(OPERATIONS).keep, "operations: after arrival"
+        kind = self._rulebook().config.retention.of(OPERATIONS)
+        keep, why = kind.keep, after(OPERATIONS, kind.model_copy(update={"after": After.ARRIVAL}))
         count = 0
         while True:
             now = self._now()

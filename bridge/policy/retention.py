@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from bridge.config.retention import After, RetentionConfig
+from bridge.config.retention import After, RetentionClass, RetentionConfig
 from bridge.model.ids import PageId, RetentionClassId, RoleId, RoomId
+from bridge.policy.rendering import duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,21 @@ def end_of(config: RetentionConfig, life: Life) -> End:
         After.CLOSED: life.closed,
     }
     since = began[kind.after]
-    latest = End(life.arrived + kind.longest, f"{life.retention}: at the latest after arrival")
+    at_latest = f"{duration(kind.longest)} after arrival at the latest"
     if since is None:
-        return latest
+        why = f"{life.retention}: not {kind.after.value}, so {at_latest}"
+        return End(life.arrived + kind.longest, why)
     return min(
-        End(since + kind.keep, f"{life.retention}: after {kind.after.value}"), latest, key=lambda end: end.at
+        End(since + kind.keep, after(life.retention, kind)),
+        End(life.arrived + kind.longest, f"{life.retention}: {at_latest}"),
+        key=lambda end: end.at,
     )
+
+
+def after(name: RetentionClassId, kind: RetentionClass) -> str:
+    """The clause by which content of a class usually goes."""
+    began = "arrival" if kind.after is After.ARRIVAL else f"it was {kind.after.value}"
+    return f"{name}: {duration(kind.keep)} after {began}"
 
 
 class HoldKind(StrEnum):

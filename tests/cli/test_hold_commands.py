@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sqlite3
 import zipfile
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from bridge.store.keys import KeyRing
 from bridge.vault import Vault, generate_operator_key, parse_operator_key
 from testbed.bridge import Bridge, CommandFailedError
 from testbed.synapse import Synapse
+from tests.cli.test_policy_commands import nightbell
 from tests.store.test_retention import open_page
 
 NOW = datetime.now(UTC)
@@ -47,9 +51,45 @@ async def test_a_hold_by_number_finds_the_patients_page(bridge: Bridge) -> None:
     assert "7001" not in shown
 
 
-async def test_a_dry_run_holds_nothing(bridge: Bridge) -> None:
-    assert await place(bridge, "role", "cardiology", "--dry-run") == "1 pages would be held\n"
-    assert await bridge.command("hold", "list") == ""
+async def test_a_dry_run_says_what_would_be_done_and_changes_nothing(
+    bridge: Bridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold = (await place(bridge, "role", "cardiology")).split()[-1]
+    await bridge.command("capture", "events", *BY)
+    archive = tmp_path / "case.nightbell"
+    expected = {
+        ("hold", "place", "range", "--from", "2026-01-01", "--reason", "-"): "1 pages would be held",
+        ("hold", "lift", hold): "1 pages are held: 0 would go at the next sweep, 1 at their time",
+        ("hold", "export", hold, str(archive)): f"1 events of 1 pages would be written to {archive}",
+        ("offboard", "@okafor:nightbell.test"): "would be taken out of 0 rooms",
+        ("offboard", "@okafor:nightbell.test", "--undo"): "was not taken out",
+        ("capture", "events", "--destroy"): f"is kept by hold {hold}",
+        ("capture", "clinic-sms"): "clinic-sms would be recorded",
+        ("ledger", "prune"): "nothing goes",
+        ("vault", "rotate"): "would wrap all of it",
+    }
+    file = bridge.directory / "nightbell.db"
+    before = dump(file)
+    for name, value in bridge.environment.items():
+        monkeypatch.setenv(name, value)
+    config = ("--config", str(bridge.config))
+    for words, said in expected.items():
+        # Within this process: one of its own takes a second to start.
+        ended = await asyncio.to_thread(nightbell, monkeypatch, *words, "--dry-run", *BY, *config)
+        assert (ended, said in capsys.readouterr().out) == (0, True), words
+    assert dump(file) == before
+    assert not archive.exists()
+
+
+def dump(file: Path) -> list[str]:
+    with closing(sqlite3.connect(file)) as database:
+        return list(database.iterdump())
+
+
+async def test_a_hold_of_what_is_not_there_is_refused(bridge: Bridge) -> None:
+    for kind, value in (("page", "nonsense"), ("role", "cardiolgy")):
+        with pytest.raises(CommandFailedError, match="has content"):
+            await place(bridge, kind, value)
 
 
 async def test_held_content_is_shown_in_the_plan(bridge: Bridge) -> None:
@@ -72,7 +112,12 @@ async def test_held_content_is_handed_over_encrypted_and_that_is_recorded(
     hold = (await place(bridge, "role", "cardiology")).split()[-1]
     sealed, opened = tmp_path / "case.nightbell", tmp_path / "case.zip"
     secret = ("--passphrase", "correct horse battery staple")
+    with pytest.raises(CommandFailedError, match="no hold nonsense"):
+        await bridge.command("hold", "export", "nonsense", str(sealed), *BY, *secret)
+    assert not sealed.exists()
     await bridge.command("hold", "export", hold, str(sealed), *BY, *secret)
+    with pytest.raises(CommandFailedError, match="can't be made"):
+        await bridge.command("hold", "export", hold, str(sealed), *BY, *secret)
     assert b"Bed 12" not in sealed.read_bytes()
     await bridge.command("hold", "open", str(sealed), str(opened), *secret, configured=False)
     with zipfile.ZipFile(opened) as archive:
@@ -85,6 +130,7 @@ async def test_held_content_is_handed_over_encrypted_and_that_is_recorded(
         "received",
         "logged_in",
         "hold_placed",
+        "logged_in",
         "logged_in",
         "exported",
     ]
@@ -123,7 +169,7 @@ async def test_who_is_not_named_is_refused_and_that_is_recorded(bridge: Bridge) 
 
 async def test_the_glass_can_be_broken_loudly(bridge: Bridge) -> None:
     plan = await bridge.command("retention", "plan", "--days", "400")
-    page = plan.split()[2]
+    page = plan.splitlines()[1].split()[2]
     said = await bridge.command("break-glass", "--page", page, *BY, "--reason", "on-call phone lost")
     assert "Bed 12" in said
     assert '"action":"opened","actor":"@operator:nightbell.test"' in await bridge.command("ledger", "export")

@@ -42,7 +42,7 @@ def test_content_goes_when_its_time_after_closing_is_over() -> None:
 
 def test_content_may_go_by_another_clock() -> None:
     end = end_of(CONFIG, life(retention=STAT))
-    assert (end.at, end.why) == (ARRIVED + HOUR + 7 * DAY, "stat: after accepted")
+    assert (end.at, end.why) == (ARRIVED + HOUR + 7 * DAY, "stat: 7 d after it was accepted")
 
 
 def test_a_page_that_was_closed_without_being_accepted_has_been_taken_care_of() -> None:
@@ -51,7 +51,10 @@ def test_a_page_that_was_closed_without_being_accepted_has_been_taken_care_of() 
 
 def test_what_nobody_ever_closes_goes_at_the_latest() -> None:
     end = end_of(CONFIG, life(closed=None))
-    assert (end.at, end.why) == (ARRIVED + 90 * DAY, "standard: at the latest after arrival")
+    assert (end.at, end.why) == (
+        ARRIVED + 90 * DAY,
+        "standard: not closed, so 90 d after arrival at the latest",
+    )
 
 
 def test_nothing_lives_longer_than_at_the_latest() -> None:
