@@ -15,7 +15,7 @@ from bridge.model.doors import Recording
 from bridge.model.errors import MediaError
 from bridge.model.phi import Phi
 
-LONGEST_SECONDS = 15 * 60  # of a recording; what comes after it is cut off
+LONGEST_SECONDS = 15 * 60  # of a recording: a longer one stays as it came, and nothing of it is cut off
 CONVERSION_SECONDS = 120.0
 MEMORY = 1024 * 1024 * 1024
 BITRATE = "24k"  # speech needs no more in Opus (RFC 6716, section 2.1.1)
@@ -26,7 +26,7 @@ SAMPLES = 8000  # a second, for the waveform alone
 # Recordings are as hostile as whoever left them: no playlists, no other files, no network.
 DEMUXERS = "wav,w64,mp3,ogg,flac,aac,amr,au,caf,mov,matroska"
 INPUT = ("-protocol_whitelist", "pipe", "-format_whitelist", DEMUXERS, "-i", "pipe:0")
-MONO = ("-map", "0:a:0", "-map_metadata", "-1", "-ac", "1", "-t", str(LONGEST_SECONDS))
+MONO = ("-map", "0:a:0", "-map_metadata", "-1", "-ac", "1", "-t", str(LONGEST_SECONDS + 1))
 OPUS = ("-c:a", "libopus", "-application", "voip", "-b:a", BITRATE, "-f", "ogg")
 PLAIN = ("-ar", str(SAMPLES), "-f", "s16le")
 BOUNDS = ("prlimit", f"--as={MEMORY}", f"--cpu={round(CONVERSION_SECONDS)}", "nice", "-n", "10")
@@ -38,6 +38,8 @@ async def playable(content: Phi[bytes]) -> Recording:
     samples = array("h", await _run(content, *PLAIN) if content else b"")
     if not samples:
         return Recording(Phi(b""), 0, ())
+    if len(samples) > LONGEST_SECONDS * SAMPLES:
+        raise MediaError(f"it is longer than {LONGEST_SECONDS // 60} minutes", retry=False)
     encoded = await _run(content, *OPUS)
     waveform = await asyncio.to_thread(_waveform, samples)
     return Recording(Phi(encoded), round(len(samples) * 1000 / SAMPLES), waveform)

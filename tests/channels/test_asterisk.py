@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,29 @@ async def test_voicemails_come_in_over_the_wire(inbox: RememberingInbox) -> None
         (Phi("+15550001111"), Phi("Maria Lopez"), Phi("100@default")),
         (Phi("+34911222333"), Phi("José Ñandú"), Phi("101@default")),
     ]
+
+
+async def test_all_captured_streams_in_small_fragments_are_exactly_their_pages(
+    inbox: RememberingInbox,
+) -> None:
+    streams = b"".join(
+        path.read_bytes()
+        for path in sorted(CAPTURES.glob("*.ami.txt"))
+        if not path.name.startswith("shutdown")
+    )
+    async with pbx(Pbx()) as made, bridged(made, inbox):
+        await made.connected.wait()
+        at, sizes = 0, cycle((1, 7, 63, 500, 4000))
+        while at < len(streams):
+            size = next(sizes)
+            made.writers[0].write(streams[at : at + size])
+            await made.writers[0].drain()
+            await asyncio.sleep(0)
+            at += size
+        made.writers[0].write(ABANDON.replace(b"pbx1", b"last"))
+        await until(lambda: bool(inbox.events) and inbox.events[-1].key.reveal().startswith("last"))
+    kinds = [event.kind for event in inbox.events[:-1]]
+    assert kinds == [EventKind.ABANDONED_CALL, EventKind.VOICEMAIL, EventKind.VOICEMAIL]
 
 
 async def test_a_replayed_stream_is_the_same_calls(inbox: RememberingInbox) -> None:

@@ -42,9 +42,13 @@ async def test_a_recording_of_nothing_has_no_length() -> None:
     assert (await playable(Phi(b""))).milliseconds == 0
 
 
-async def test_a_recording_is_cut_off_where_it_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio, "MONO", (*audio.MONO[:-1], "1"))
-    assert (await playable(wav(3))).milliseconds == 1000
+async def test_one_that_is_too_long_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands in the thread as it came, which says so: half a message could be taken for the whole."""
+    monkeypatch.setattr(audio, "MONO", (*audio.MONO[:-1], "2"))
+    monkeypatch.setattr(audio, "LONGEST_SECONDS", 1)
+    assert (await playable(wav(1))).milliseconds == 1000
+    with pytest.raises(MediaError, match="longer than 0 minutes"):
+        await playable(wav(3))
 
 
 @pytest.mark.parametrize(
