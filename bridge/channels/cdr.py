@@ -118,29 +118,58 @@ def calls_of(
     found = []
     for linkedid, of_call in calls.items():
         began = _began(linkedid)
-        ended = max((_ended(row) for row in of_call), default=None)
         counts = not contexts or any(row["dcontext"] in contexts for row in of_call)
-        if began is None or ended is None or not since <= ended <= until or not counts:
+        if began is None or not counts:
             continue
-        if call := _call(linkedid, began, of_call):
+        legs = _legs(linkedid, began, of_call)
+        if since <= max(leg.ended for leg in legs) <= until and (call := _call(linkedid, began, legs)):
             found.append(call)
     return found
 
 
-def _call(linkedid: str, began: datetime, rows: Sequence[Row]) -> RecordedCall | None:
+@dataclass(frozen=True, slots=True)
+class _Leg:
+    """A record of a call, and when what it tells of was over."""
+
+    row: Row
+    ended: datetime
+
+    @property
+    def app(self) -> str:
+        return self.row["lastapp"].lower()
+
+    @property
+    def is_taken(self) -> bool:
+        return self.row["disposition"] == "ANSWERED"
+
+
+def _legs(linkedid: str, began: datetime, rows: Sequence[Row]) -> list[_Leg]:
+    """A call's records in their order. Their own times are in an unknown zone: how far apart they are is known."""
+    starts = [_start(row) for row in rows]
+    own = [start for row, start in zip(rows, starts, strict=True) if start and row["uniqueid"] == linkedid]
+    first = min(own or filter(None, starts), default=None)
+    legs = []
+    for row, start in zip(rows, starts, strict=True):
+        at = began + max(start - first, timedelta()) if start and first else _began(row["uniqueid"]) or began
+        legs.append((at, _Leg(row, at + _duration(row))))
+    return [leg for _, leg in sorted(legs, key=lambda each: each[0])]
+
+
+def _call(linkedid: str, began: datetime, legs: Sequence[_Leg]) -> RecordedCall | None:
     """What the records of one call say; None if somebody took it, or nobody was asked for."""
-    callers = [row for row in rows if row["uniqueid"] == linkedid] or rows
-    tried = [row for row in callers if row["lastapp"].lower() in ("queue", "dial")]
-    spoke = [row for row in rows if row["lastapp"].lower() == "voicemail"]
-    if not spoke and (not tried or tried[-1]["disposition"] == "ANSWERED"):
+    callers = [leg for leg in legs if leg.row["uniqueid"] == linkedid] or legs
+    tried = [leg for leg in callers if leg.app in ("queue", "dial")]
+    spoke = [leg.row for leg in legs if leg.app == "voicemail"]
+    # Of several who were rung at once, one who took the call has it.
+    last = max(tried, key=lambda leg: (leg.ended, leg.is_taken), default=None)
+    if not spoke and (last is None or last.is_taken):
         return None
-    queues = [row for row in tried if row["lastapp"].lower() == "queue"]
-    first = callers[0]
-    gave_up = tried and tried[-1]["lastapp"].lower() == "queue"
+    queues = [leg.row for leg in tried if leg.app == "queue"]
+    first = callers[0].row
     return RecordedCall(
         linkedid,
         began,
-        Fate.ABANDONED if gave_up else Fate.UNANSWERED,
+        Fate.ABANDONED if last is not None and last.app == "queue" else Fate.UNANSWERED,
         # Whether there is a message in the box the records don't say.
         Voicemail.LEFT if spoke else None,
         caller=first["src"],
@@ -173,10 +202,16 @@ def _began(uniqueid: str) -> datetime | None:
     return datetime.fromtimestamp(int(match[1]), UTC) if match else None
 
 
-def _ended(row: Row) -> datetime:
-    began = _began(row["uniqueid"]) or datetime.fromtimestamp(0, UTC)
+def _start(row: Row) -> datetime | None:
+    try:
+        return datetime.fromisoformat(row.get("start", "")).replace(tzinfo=None)
+    except ValueError:
+        return None
+
+
+def _duration(row: Row) -> timedelta:
     seconds = re.fullmatch(r"([0-9]{1,6})(\.[0-9]*)?", row["duration"])
-    return began + timedelta(seconds=int(seconds[1]) if seconds else 0)
+    return timedelta(seconds=int(seconds[1]) if seconds else 0)
 
 
 def _rows_of_file(path: Path, since: datetime) -> list[Row]:
@@ -201,7 +236,7 @@ def _tail(path: Path, since: datetime) -> tuple[list[Row], bool]:
             data = file.read(size)
             whole = size >= length
             rows = _parsed(data if whole else data.partition(b"\n")[2])
-            reaches_back = bool(rows) and (_ended(rows[0]) < since - LONGEST_CALL)
+            reaches_back = bool(rows) and (_began(rows[0]["uniqueid"]) or since) < since - 2 * LONGEST_CALL
             if whole or reaches_back:
                 return rows, reaches_back
             if size >= READ_AT_MOST:

@@ -94,7 +94,7 @@ class RecordsTable:
                 )
                 begin = self._begin(table)
                 wanted = [table.c[name] for name in (*NEEDED, *WELCOME) if name in table.c]
-                query = select(*wanted).where(begin >= _comparable(begin, earliest))
+                query = select(*wanted, begin.label("start")).where(begin >= _comparable(begin, earliest))
                 rows = (await connection.execute(query.limit(MAX_ROWS + 1))).mappings().all()
         finally:
             await engine.dispose()

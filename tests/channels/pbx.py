@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from bridge.channels.ami import Message, read_message
@@ -24,10 +24,12 @@ class Pbx:
     logins: int = 0
     connected: asyncio.Event = field(default_factory=asyncio.Event)
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    talks: int = 0  # that go on
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"Asterisk Call Manager/13.0.0\r\n")
         self.writers.append(writer)
+        self.talks += 1
         try:
             while True:
                 action = await read_message(reader)
@@ -40,6 +42,9 @@ class Pbx:
             pass
         finally:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+            self.talks -= 1
 
     def answer(self, action: Message) -> bytes:
         name, number = action["action"], action.get("actionid", "")
@@ -90,5 +95,10 @@ async def pbx(made: Pbx, tls: ssl.SSLContext | None = None) -> AsyncIterator[Pbx
     try:
         yield made
     finally:
+        # One that was just let in begins to talk: asyncio drops it unclosed if its server is closed in that moment.
+        await asyncio.sleep(0.01)
         server.close()
         await made.hang_up()
+        async with asyncio.timeout(5):
+            while made.talks:
+                await asyncio.sleep(0.005)

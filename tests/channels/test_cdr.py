@@ -91,6 +91,9 @@ def one(*rows: Row, contexts: tuple[str, ...] = ()) -> RecordedCall | None:
     return found[0] if found else None
 
 
+LATER = record("1000000000.1", start="2001-09-09 03:47:40")
+
+
 @pytest.mark.parametrize(
     ("rows", "found"),
     [
@@ -99,7 +102,16 @@ def one(*rows: Row, contexts: tuple[str, ...] = ()) -> RecordedCall | None:
         ([record("1000000000.1", lastapp="Dial", disposition="BUSY")], True),
         ([record("1000000000.1", lastapp="Hangup", disposition="ANSWERED")], False),
         ([record("1000000000.1", lastapp="Dial"), record("1000000000.1", disposition="ANSWERED")], False),
-        ([record("1000000000.1", disposition="ANSWERED"), record("1000000000.1")], True),
+        # Answered, and sent back to a queue; in whatever order the records come.
+        ([LATER, record("1000000000.1", disposition="ANSWERED", start="2001-09-09 03:46:40")], True),
+        # Several were rung at once, and one took the call.
+        (
+            [
+                record("1000000000.1", disposition="ANSWERED", start="2001-09-09 03:46:40", duration="90"),
+                record("1000000000.1", start="2001-09-09 03:46:40"),
+            ],
+            False,
+        ),
         ([record("1000000000.1", channel="Local/201@agents-1;2")], False),
         ([record("1000000000.2", linkedid="1000000000.1", lastapp="VoiceMail")], True),
         (
@@ -114,6 +126,13 @@ def one(*rows: Row, contexts: tuple[str, ...] = ()) -> RecordedCall | None:
 )
 def test_a_recorded_call_is_found_if_nobody_took_it(rows: list[Row], found: bool) -> None:  # noqa: FBT001
     assert (one(*rows) is not None) == found
+
+
+def test_a_call_ends_when_the_last_of_its_records_does_in_whatever_zone_they_are() -> None:
+    waits = record("1000000000.1", start="2001-09-09 03:46:40", duration="1500")
+    again = record("1000000000.1", start="2001-09-09 04:11:40.000", duration="1500.0")
+    ended = datetime.fromtimestamp(1_000_003_000, UTC)
+    assert len(calls_of([waits, again], ended, ended)) == 1
 
 
 def test_only_the_contexts_that_count_are_looked_at() -> None:

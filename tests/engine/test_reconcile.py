@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from sqlalchemy import update
 from bridge.engine.pulse import Pulse
 from bridge.engine.reconcile import EVERY, LONGEST, OVERLAP, SETTLE, Meters, Reconciliation
 from bridge.engine.rulebook import LiveRulebook, Rulebook
+from bridge.model.attachment import Attachment
 from bridge.model.doors import OPERATIONS, Envelope
 from bridge.model.errors import SourceError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, EventId, RoomId
 from bridge.model.phi import Phi
-from bridge.store import outbox
+from bridge.store import attachments, outbox
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeRow, IntakeStore
 from bridge.store.keys import KeyRing
@@ -137,6 +138,14 @@ async def test_what_never_came_in_is_taken_once_and_told(bench: Bench) -> None:
     [(alarm, _), (line, edit)] = await bench.told()
     assert alarm.startswith("⚠️ clinic-sms: 1 events had not come in")
     assert (line, edit) == ("clinic-sms: reconciled through 21:08:20, 1 missing", False)
+
+
+async def test_what_belongs_to_it_is_kept_with_it(bench: Bench) -> None:
+    picture = Attachment("image/png", place=Phi("https://api.twilio.com/ME1"))
+    bench.source.events = [replace(text(1), attachments=(picture,))]
+    await bench.look()
+    async with bench.database.read() as connection:
+        assert await attachments.depth(connection) == 1
 
 
 async def test_nothing_missing_is_one_line_a_day_that_is_edited_hourly(bench: Bench) -> None:
