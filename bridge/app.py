@@ -54,7 +54,7 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
         accepting = Accepting(registry)
         accepting.watch(asyncio.get_running_loop())
         gate = Gate(house, pulse, now, bells.deliver.ring, captures, accepting)
-        refusals = Refusals(house.database, now=now)
+        refusals = Refusals(house.database, house.keys, now=now, wake=bells.deliver.ring)
         meters = Meters.of(registry, refusals.count)
         inbox = IntakeStore(house.database, house.keys, now, bells.dispatch.ring)
         nightbell = config.nightbell

@@ -23,6 +23,7 @@ from bridge.engine.adoption import Adoption, adopt
 from bridge.engine.answers import Answers
 from bridge.engine.arrivals import Arrivals
 from bridge.engine.calendars import Calendars
+from bridge.engine.clocks import Clocks
 from bridge.engine.coverage import Coverage
 from bridge.engine.deliver import Delivery
 from bridge.engine.dispatch import Dispatch
@@ -174,6 +175,8 @@ async def run_loops(
         group.create_task(run_loop("escalate", bells.escalate, escalation.step, pulse.beat))
         _keep_ledger(group, house, refusals, pulse=pulse, now=now, wake=bells.deliver.ring)
         group.create_task(run_loop("watch", Wake(), watch.step, pulse.beat))
+        clocks = Clocks(house.database, house.keys, registry, now=now, wake=bells.deliver.ring)
+        group.create_task(run_loop("clock", Wake(), clocks.step, pulse.beat))
         reload = _keep_current(group, house, bells, live, node=node, pulse=pulse, now=now, wake=decided)
         await _when_there(pulse, partial(start_bot, house))
         await require_identity(house.machine)

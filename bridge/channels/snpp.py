@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
+from time import monotonic
 from typing import Annotated
 
 import structlog
@@ -55,7 +56,7 @@ class SnppSettings(ListenerSettings):
 def build(channel: ChannelId, settings: SnppSettings, around: Surroundings) -> Channel:
     """A channel that listens for SNPP. Raises `SecretUnreadableError`."""
     secrets = tuple(one.read_text() for one in settings.secrets)
-    desk = _Desk(channel, secrets, settings.region, around, Rate(settings.per_minute))
+    desk = _Desk(channel, secrets, settings.region, around, Rate(settings.per_minute), _minutes(around))
 
     async def serve() -> None:
         await serve_lines(
@@ -77,6 +78,13 @@ class _Desk:
     region: str | None
     around: Surroundings
     rate: Rate
+    minute: Callable[[], int]
+
+
+def _minutes(around: Surroundings) -> Callable[[], int]:
+    """Which minute it is, whether or not the clock is set meanwhile: a minute that came again would hide a page."""
+    began, then = around.now().timestamp(), monotonic()
+    return lambda: int(began + monotonic() - then) // SAME_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,9 +298,8 @@ async def _send(desk: _Desk, draft: _Draft) -> _Step:
 
 
 def _event(desk: _Desk, draft: _Draft, recipient: str) -> IntakeEvent:
-    now = desk.around.now()
     said = (recipient, draft.text, draft.subject, draft.caller, draft.priority, draft.hold, draft.two_way)
-    written = "\0".join((*map(str, said), str(int(now.timestamp()) // SAME_SECONDS)))
+    written = "\0".join((*map(str, said), str(desk.minute())))
     asked = draft.two_way or TwoWay()
     attributes = {"hold": draft.hold or "", **asked.attributes}
     return IntakeEvent(

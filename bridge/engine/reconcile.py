@@ -32,7 +32,9 @@ from bridge.store.reconciliations import Reconciled
 
 EVERY = timedelta(minutes=5)
 SETTLE = timedelta(minutes=1)  # what is younger may still be on its way
-OVERLAP = timedelta(minutes=10)  # what a source lists late is found all the same
+OVERLAP = timedelta(
+    hours=1
+)  # what a source lists late, or by a clock that is slow by so much, is found all the same
 LONGEST = timedelta(days=1)  # asked for at once, after a long time away
 LINE_EVERY = timedelta(hours=1)  # the line of a day is edited this often, and whenever something was missing
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=15), timedelta(minutes=10)
@@ -82,9 +84,10 @@ class Reconciliation:
     async def step(self) -> float | None:
         """Ask if it is time to; take what is missing. Returns when to look again."""
         now = self.now()
-        if self.due is not None and now < self.due:
+        # A time that lies further ahead was set before the clock was set back.
+        if self.due is not None and now < self.due <= now + LONGEST_PAUSE:
             return (self.due - now).total_seconds()
-        state = await self._state(now)
+        state = _within(await self._state(now), now)
         until = max(state.through, min(now - SETTLE, state.through + LONGEST))
         try:
             told = await self.recount(max(state.began, state.through - OVERLAP), until)
@@ -161,3 +164,12 @@ class Reconciliation:
             draft = Draft(OPERATIONS, Purpose.STATUS, replacement(shown), key, target=state.line)
         await outbox.put(connection, [draft], now)
         return replace(state, said_at=now)
+
+
+def _within(state: Reconciled, now: datetime) -> Reconciled:
+    """The state; if the clock has been set back, one of a day ago, for nobody knows since when it was wrong."""
+    if state.through <= now:
+        return state
+    log.warning("reconcile_clock_set_back", seconds=round((state.through - now).total_seconds()))
+    began = min(state.began, now - SETTLE)
+    return replace(state, began=began, through=max(began, now - SETTLE - LONGEST))

@@ -54,7 +54,7 @@ def hear_snpp(data: bytes) -> None:
 
     async def talk() -> None:
         inbox, said = RememberingInbox(), Said()
-        desk = _Desk(DOOR, (), None, Surroundings(inbox, lambda: NOW, "http://x"), Rate(1000))
+        desk = _Desk(DOOR, (), None, Surroundings(inbox, lambda: NOW, "http://x"), Rate(1000), lambda: 0)
         reader = asyncio.StreamReader(limit=MAX_LINE)
         reader.feed_data(data)
         reader.feed_eof()

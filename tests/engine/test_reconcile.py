@@ -190,6 +190,42 @@ async def test_after_a_restart_it_goes_on_where_it_was_however_long_that_took(be
     assert bench.source.asked[2][0] == through + LONGEST - OVERLAP
 
 
+async def test_a_source_whose_clock_is_slow_is_asked_for_what_it_dates_back(bench: Bench) -> None:
+    await bench.look(timedelta(0))
+    await bench.look(timedelta(hours=2))
+    await bench.look()
+    since, _ = bench.source.asked[-1]
+    assert since <= bench.at - timedelta(hours=1)
+
+
+async def test_after_the_clock_was_set_back_a_day_is_asked_for_anew_and_nothing_is_left_out(
+    bench: Bench,
+) -> None:
+    await bench.look(timedelta(0))
+    await bench.look(timedelta(days=1))
+    right = bench.at
+    for _ in range(4):
+        await bench.look(timedelta(days=1))  # the clock is ahead, and so is what is held to be known
+    bench.at = right
+    await bench.look(timedelta(minutes=1))
+    assert bench.source.asked[-1] == (
+        max(START - SETTLE, bench.at - SETTLE - LONGEST - OVERLAP),
+        bench.at - SETTLE,
+    )
+    await bench.look()
+    assert bench.source.asked[-1] == (bench.at - EVERY - SETTLE - OVERLAP, bench.at - SETTLE)
+
+
+async def test_a_first_look_under_a_clock_that_was_ahead_is_no_gap(bench: Bench) -> None:
+    bench.at += timedelta(days=7)
+    await bench.look(timedelta(0))
+    bench.at = START
+    bench.restart()
+    await bench.look()
+    await bench.look()
+    assert bench.source.asked[-1] == (START + EVERY - SETTLE, bench.at - SETTLE)
+
+
 async def test_a_source_that_can_not_be_asked_is_told_once_and_asked_ever_less_often(bench: Bench) -> None:
     await bench.look(timedelta(0))
     await bench.told()
