@@ -16,6 +16,8 @@ from sqlalchemy.exc import OperationalError
 from bridge.channels import read_settings
 from bridge.channels.asterisk import AsteriskSettings
 from bridge.channels.channel import intake_path
+from bridge.channels.kannel import KannelSettings
+from bridge.channels.smtp import SmtpSettings
 from bridge.channels.tcp import ListenerSettings
 from bridge.channels.twilio import TwilioSettings
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
@@ -62,10 +64,16 @@ def channels(config: ConfigDirectory = CONFIG) -> None:
 def addresses(config: Config, channel: ChannelId, settings: Section) -> list[str]:
     """Where a channel's source reaches it, or where it reaches its source."""
     if isinstance(settings, ListenerSettings):
-        return [f"{settings.host} port {settings.port}"]
+        everywhere = reachable(settings.host) != settings.host
+        place = f"{'this machine' if everywhere else settings.host} port {settings.port}"
+        if isinstance(settings, SmtpSettings):
+            return [f"{place}, for mail to RECIPIENT@{domain}" for domain in settings.domains]
+        return [place]
     if isinstance(settings, AsteriskSettings):
         return [f"connects to {settings.host} port {settings.port}"]
     here = config.nightbell.listen.public_url.rstrip("/") + intake_path(channel)
+    if isinstance(settings, KannelSettings):
+        return [f"{here}?secret=SECRET&id=%I&from=%p&to=%P&unix=%T"]
     if isinstance(settings, TwilioSettings) and settings.voice is not None:
         return [here, f"{here}/voice for calls", f"{here}/voice/status for their changes of status"]
     return [here]

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from bridge.cli import main
 from testbed.wards import own_config, write_config
 from tests.channels.wire import free_port
+from tests.channels.wires import SECTIONS
 from tests.cli.test_policy_commands import write
 
 PAGES = Path(__file__).parents[2] / "docs" / "channels"
@@ -29,6 +30,25 @@ def test_channels_lists_each_with_its_address(
     assert "/intake/sms" in said
     assert "last event  never" in said
     assert not list(tmp_path.glob("**/*.db"))  # to look makes no database
+
+
+def test_what_it_lists_can_be_given_to_the_source_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    documents = own_config()
+    documents["nightbell.yaml"]["channels"] = {
+        name: YAML(typ="safe").load(SECTIONS[name]) for name in ("smtp", "kannel")
+    } | {"snpp": {"type": "snpp", "host": "::", "port": 444, "peers": "10.1.2.0/24"}}
+    config = write_config(tmp_path / "config", documents)
+    monkeypatch.setattr(sys, "argv", ["nightbell", "channels", "--config", str(config)])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().out
+    assert "for mail to RECIPIENT@pager.example" in said
+    assert "this machine port 444" in said
+    post_url = re.search(r'post-url = "(.*?)"', (PAGES / "kannel.md").read_text())
+    assert post_url is not None
+    assert post_url[1].partition("?")[2] in said
 
 
 def test_it_does_not_take_a_database_that_is_away_for_an_empty_one(
