@@ -4,9 +4,14 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from testbed.postgres import Postgres
 from testbed.synapse import Synapse
+
+# What a test finds out does not depend on how fast the machine is.
+settings.register_profile("at any speed", deadline=None)
+settings.load_profile("at any speed")
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from bridge.model.errors import SourceError
+from bridge.model.errors import NothingThereError, SourceError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
@@ -56,13 +56,15 @@ class Asking:
     session: aiohttp.ClientSession
 
     async def get(self, place: str, what: str) -> Page:
-        """What is there. Raises `SourceError`."""
+        """What is there. Raises `SourceError`, `NothingThereError` if nothing is."""
         name = self.provider.name
         url = URL(self.provider.api.rstrip("/") + place, encoded=True)
         try:
             async with self.session.get(url, allow_redirects=False) as answer:
                 if answer.status in (401, 403):
                     raise SourceError(f"{name} does not let the bridge ask: check {self.provider.settings}")
+                if answer.status == HTTPStatus.NOT_FOUND:
+                    raise NothingThereError(f"{name} has no list of {what} there")
                 if answer.status != HTTPStatus.OK:
                     raise SourceError(f"{name} answers {answer.status} to the list of {what}")
                 body = bytearray()

@@ -34,7 +34,7 @@ from bridge.channels.channel import (
 from bridge.channels.forms import FORM, Fields, form_fields, readable, signed_bytes, spellings
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import OwnNumbers, Region, Secrets
-from bridge.channels.twilio_account import Account
+from bridge.channels.twilio_account import EVENTS_AFTER, Account
 from bridge.channels.twilio_media import media_source, pictures
 from bridge.channels.twilio_menu import (
     Pressed,
@@ -117,7 +117,8 @@ def _recount(
         return None
     account = Account(settings.api, settings.account_sid, settings.auth_token[0].read_text())
 
-    place = f"{around.public_url}{intake_path(channel)}/voice" if settings.voice is not None else None
+    address = f"{around.public_url}{intake_path(channel)}"
+    place = f"{address}/voice" if settings.voice is not None else None
 
     async def recount(since: datetime, until: datetime) -> list[IntakeEvent]:
         found = []
@@ -131,7 +132,18 @@ def _recount(
                     event = event if known in (None, EventKind.VOICEMAIL) else message_besides(event)
             if event is not None:
                 found.append(event)
-        return found
+        return found + await gave_up(since - EVENTS_AFTER, until - EVENTS_AFTER)
+
+    async def is_known(sid: str) -> bool:
+        return await around.inbox.kind_of(channel, Phi(sid)) is not None
+
+    async def gave_up(since: datetime, until: datetime) -> list[IntakeEvent]:
+        """The calls that a callback would have told of, and that the lists have as completed."""
+        told = await account.told(settings.reconcile, since, until, address, is_known)
+        found = (
+            [call(channel, form, settings.region) for form in forms if "CallSid" in form] for forms in told
+        )
+        return [events[0] for each in found if (events := [event for event in each if event is not None])]
 
     return recount
 

@@ -4,12 +4,14 @@ https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message
 https://www.twilio.com/docs/voice/api/call-resource#read-multiple-call-resources,
 https://www.twilio.com/docs/voice/api/recording#read-multiple-recording-resources,
 https://www.twilio.com/docs/phone-numbers/api/incomingphonenumber-resource (who answers a number's calls),
-https://www.twilio.com/docs/usage/api/applications.
+https://www.twilio.com/docs/usage/api/applications,
+https://www.twilio.com/docs/voice/api/call-event-resource (what Twilio asked about a call, and was answered).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -19,8 +21,10 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 from bridge.channels.asking import Asking, Provider
 from bridge.channels.fetching import basic_auth
 from bridge.channels.twilio_media import listed_pictures
+from bridge.model.errors import NothingThereError
 
 PAGE_SIZE = 200
+EVENTS_AFTER = timedelta(minutes=16)  # Twilio has a call's events fifteen minutes after its end
 LONGEST_CALL = timedelta(hours=4)  # Twilio's own bound: what was recorded in a call is no older than the call
 
 Form = dict[str, str]
@@ -44,16 +48,14 @@ class Account:
         """
         within = _Within(since, until)
         forms: list[Form] = []
-        twilio = Provider("Twilio", self.api, basic_auth(self.sid, self.token), "account_sid and auth_token")
-        async with twilio.asking() as asking:
+        async with self._provider().asking() as asking:
             recordings: dict[str, Mapping[str, Any]] | None = None
             for number in numbers:
                 texts = await self._list(asking, "Messages", {"To": number, **within.filters("DateSent")})
                 forms += [
                     self._text(one) for one in texts if _came_in(one) and within.holds(one.get("date_sent"))
                 ]
-                calls = await self._list(asking, "Calls", {"To": number, **within.filters("EndTime")})
-                ended = [one for one in calls if _came_in(one) and within.holds(one.get("end_time"))]
+                ended = await self._ended(asking, number, within)
                 if not ended:
                     continue
                 if recordings is None:
@@ -62,6 +64,37 @@ class Account:
                 ours = menu is not None and await self._is_answered_at(asking, number, menu)
                 forms += [self._call(one, recordings.get(str(one.get("sid"))), ours=ours) for one in ended]
         return forms
+
+    async def told(
+        self,
+        numbers: Iterable[str],
+        since: datetime,
+        until: datetime,
+        address: str,
+        is_known: Callable[[str], Awaitable[bool]],
+    ) -> list[list[Form]]:
+        """What Twilio told this address of each call that ended then and is not known, or tried to.
+
+        Of a call that a list has as completed, nothing else says that its caller gave up in a queue, or that nobody
+        answered a `<Dial>`. The moments must be `EVENTS_AFTER` ago. Raises `SourceError`.
+        """
+        found = []
+        async with self._provider().asking() as asking:
+            for number in numbers:
+                for call in await self._ended(asking, number, _Within(since, until)):
+                    sid = str(call.get("sid"))
+                    if call.get("status") != "completed" or await is_known(sid):
+                        continue
+                    with suppress(NothingThereError):
+                        events = await self._list(
+                            asking, f"Calls/{quote(sid, safe='')}/Events", {}, key="events"
+                        )
+                        found.append([form for one in events if (form := _callback(one, address))])
+        return found
+
+    async def _ended(self, asking: Asking, number: str, within: _Within) -> list[Mapping[str, Any]]:
+        calls = await self._list(asking, "Calls", {"To": number, **within.filters("EndTime")})
+        return [one for one in calls if _came_in(one) and within.holds(one.get("end_time"))]
 
     async def _is_answered_at(self, asking: Asking, number: str, menu: str) -> bool:
         """Whether a number's calls come to this address, by the number's own settings or its application's."""
@@ -82,6 +115,9 @@ class Account:
     ) -> list[Mapping[str, Any]]:
         place = f"{self._place(name)}?{urlencode({**filters, 'PageSize': PAGE_SIZE})}"
         return await asking.listed(place, name, key or name.lower(), lambda page: page.get("next_page_uri"))
+
+    def _provider(self) -> Provider:
+        return Provider("Twilio", self.api, basic_auth(self.sid, self.token), "account_sid and auth_token")
 
     def _place(self, name: str) -> str:
         return f"/2010-04-01/Accounts/{self.sid}/{name}.json"
@@ -154,6 +190,16 @@ def _messages(recordings: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str,
 def _seconds(recording: Mapping[str, Any]) -> int:
     seconds = str(recording.get("duration") or "")
     return int(seconds) if seconds.isdecimal() and len(seconds) < len("100000") else 0
+
+
+def _callback(event: Mapping[str, Any], address: str) -> Form:
+    """The form that Twilio posted to this address; empty if it asked another one."""
+    request = event.get("request")
+    if not isinstance(request, dict) or _where(request.get("url")) != _where(address):
+        return {}
+    parameters = request.get("parameters")
+    told = parameters.items() if isinstance(parameters, dict) else ()
+    return _form({"".join(map(str.capitalize, str(name).split("_"))): value for name, value in told})
 
 
 def _where(url: Any) -> tuple[str | None, str]:

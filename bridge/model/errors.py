@@ -74,3 +74,7 @@ class ReportError(NightbellError):
 
 class SourceError(NightbellError):
     """A source could not be asked what has happened. It is asked again, from where it was last heard out."""
+
+
+class NothingThereError(SourceError):
+    """What a source was asked for, it does not have."""

@@ -7,7 +7,8 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -21,7 +22,8 @@ from bridge.channels.channel import Channel, Recount
 from bridge.config.problems import ConfigError
 from bridge.model.attachment import MOST
 from bridge.model.errors import MediaError, SourceError
-from bridge.model.event import EventKind
+from bridge.model.event import EventKind, IntakeEvent
+from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
 from tests.channels.signers import AUTH_TOKEN, PUBLIC_URL, twilio_headers
@@ -69,6 +71,7 @@ class FarEnd:
     applications: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     answer: Mapping[str, Any] | None = None
+    missing: str = ""
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     url: str = ""
 
@@ -81,19 +84,28 @@ class FarEnd:
         if path in self.files:
             return web.Response(body=self.files[path], content_type="image/jpeg")
         name = path.rpartition("/")[2].removesuffix(".json")
-        if name.startswith("AP"):
-            return web.json_response(self.applications[name])
         query = dict(parse_qsl(request.raw_path.partition("?")[2]))
+        if name in self.applications:
+            return web.json_response(self.applications[name])
         self.asked.append((path, query))
+        if path == self.missing:
+            return web.json_response({"code": 20404}, status=404)
+        return web.json_response(self.page(request.path, name, query))
+
+    def page(self, path: str, name: str, query: Mapping[str, str]) -> dict[str, Any]:
         page, entries = int(query.get("Page", 0)), self.lists.get(name, [])
         more = page + 1 < len(entries)
-        following = f"{request.path}?Page={page + 1}&PageToken=PA" if more else None
+        following = f"{path}?Page={page + 1}&PageToken=PA" if more else None
         key = {"Media": "media_list", "IncomingPhoneNumbers": "incoming_phone_numbers"}.get(
             name, name.lower()
         )
         if name == "Media":  # as many as it is asked for
-            return web.json_response({key: entries, "next_page_uri": None})
-        return web.json_response({key: entries[page : page + 1], "next_page_uri": following})
+            return {key: entries, "next_page_uri": None}
+        if name == "Calls":  # by when they ended, as the query says
+            filters = (query.get("EndTime>", ""), query.get("EndTime<", "9"))
+            moment = parsedate_to_datetime(IN_TIME).strftime("%Y-%m-%dT%H:%M:%SZ")
+            entries = entries if filters[0] <= moment < filters[1] else []
+        return {key: entries[page : page + 1], "next_page_uri": following}
 
 
 @asynccontextmanager
@@ -144,10 +156,8 @@ async def test_a_text_comes_with_its_pictures_each_of_them_once() -> None:
         assert channel.recount is not None
         assert channel.media is not None
         [event] = await channel.recount(SINCE, UNTIL)
-        assert [path for path, _ in made.asked] == [
-            "Messages.json",
-            "Calls.json",
-        ]  # the text waits for no picture
+        # The text waits for no picture.
+        assert not [path for path, _ in made.asked if "Media" in path]
         found = [await channel.media.fetch(each) for each in event.attachments]
         place = f"{made.url}/2010-04-01/Accounts/{ACCOUNT}/Messages/SM1/Media/ME1"
     assert [each.content for each in found] == [Phi(b"picture 1"), Phi(b"picture 2")]
@@ -171,7 +181,8 @@ async def test_a_list_with_too_few_pictures_gives_none_and_is_asked_again(
 
 
 VOICE = "voice: {greeting: Cardiology.}\n"
-MENU = f"{PUBLIC_URL}/intake/door/voice"
+HERE = f"{PUBLIC_URL}/intake/door"
+MENU = f"{HERE}/voice"
 
 
 @pytest.mark.parametrize(
@@ -207,6 +218,56 @@ async def test_what_a_caller_pressed_in_the_menu_counts_for_the_call_that_is_fou
             )
         [event] = await channel.recount(SINCE, UNTIL)
     assert (event.priority, event.attributes["digits"]) == (Priority.STAT, Phi("1"))
+
+
+def asked_of_us(url: str, **parameters: str) -> dict[str, Any]:
+    """An event of a call, as Twilio keeps it: what it asked, and what it was answered."""
+    of_call = {"call_sid": "CA1", "from": "+15550001111", "to": NUMBER, "direction": "inbound"}
+    request = {
+        "method": "POST",
+        "url": url,
+        "parameters": of_call | {"call_status": "completed"} | parameters,
+    }
+    return {"request": request, "response": {"response_code": 502, "date_created": IN_TIME}}
+
+
+@pytest.mark.parametrize(
+    ("events", "kinds"),
+    [
+        ([asked_of_us(HERE, queue_result="hangup", queue_time="42")], [EventKind.ABANDONED_CALL]),
+        ([asked_of_us(HERE, dial_call_status="busy")], [EventKind.MISSED_CALL]),
+        ([asked_of_us(HERE, dial_call_status="completed"), asked_of_us(HERE)], []),
+        ([asked_of_us("https://flow.example/", queue_result="hangup")], []),
+        ([{"request": None}, {}], []),
+        ([], []),
+    ],
+)
+async def test_a_caller_who_gave_up_is_found_by_what_twilio_tried_to_tell(
+    events: list[dict[str, Any]], kinds: list[EventKind]
+) -> None:
+    async with far_end(Calls=[CALL | {"status": "completed"}], Events=events) as made:
+        later = SINCE + twilio_account.EVENTS_AFTER
+        found = await asking(made)(later, later + timedelta(minutes=10))
+    assert [event.kind for event in found] == kinds
+    for event in found:
+        assert (event.key, event.caller, event.called) == (Phi("CA1"), Phi("+15550001111"), Phi(NUMBER))
+    if EventKind.ABANDONED_CALL in kinds:
+        assert found[0].attributes["waited_seconds"] == Phi("42")
+
+
+async def test_what_twilio_tried_to_tell_is_not_asked_of_a_call_that_is_known_or_that_has_nothing() -> None:
+    inbox = RememberingInbox()
+    later = SINCE + twilio_account.EVENTS_AFTER
+    async with far_end(Calls=[CALL | {"status": "completed"}]) as made:
+        made.missing = "Calls/CA1/Events.json"
+        recount = asking(made, inbox=inbox)
+        assert await recount(later, later + timedelta(minutes=10)) == []
+        client, asked = sdk()
+        client.calls("CA1").events.list(page_size=twilio_account.PAGE_SIZE)
+        assert made.asked[-1:] == asked
+        await inbox.accept(IntakeEvent(ChannelId("door"), Phi("CA1"), EventKind.MISSED_CALL, Phi("")))
+        await recount(later, later + timedelta(minutes=10))
+        assert [path for path, _ in made.asked].count(made.missing) == 1
 
 
 async def test_a_message_is_found_though_its_call_was_taken_as_one_without_it() -> None:
@@ -256,7 +317,8 @@ async def test_a_call_in_twilios_list_is_what_became_of_it(
             assert [each.place for each in event.attachments] == [Phi(place)]
 
 
-async def test_it_asks_as_twilios_own_sdk_does() -> None:
+def sdk() -> tuple[Client, list[tuple[str, dict[str, str]]]]:
+    """Twilio's own SDK, and what it asks."""
     asked: list[tuple[str, dict[str, str]]] = []
 
     class Noting:
@@ -266,12 +328,17 @@ async def test_it_asks_as_twilios_own_sdk_does() -> None:
             asked.append((path, {key: str(value) for key, value in params.items()}))
             return Response(200, '{"entries": []}')
 
-    client = Client(ACCOUNT, AUTH_TOKEN, http_client=Noting())
+    return Client(ACCOUNT, AUTH_TOKEN, http_client=Noting()), asked
+
+
+async def test_it_asks_as_twilios_own_sdk_does() -> None:
+    client, asked = sdk()
     size = twilio_account.PAGE_SIZE
     client.messages.list(to=NUMBER, date_sent_after=SINCE, page_size=size)
     client.calls.list(to=NUMBER, end_time_after=SINCE, page_size=size)
     client.recordings.list(date_created_after=SINCE - twilio_account.LONGEST_CALL, page_size=size)
     client.incoming_phone_numbers.list(phone_number=NUMBER, page_size=size)
+    client.calls.list(to=NUMBER, end_time_after=SINCE - twilio_account.EVENTS_AFTER, page_size=size)
     client.messages("SM1").media.list(page_size=MOST)
     owned = {"phone_number": NUMBER, "voice_url": MENU}
     text = TEXT | {"num_media": "1"}
