@@ -12,7 +12,7 @@ import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import Literal
 
@@ -31,7 +31,7 @@ from bridge.channels.ami import (
 from bridge.channels.asterisk_spool import Lying, Spool
 from bridge.channels.asterisk_spool import Message as Recorded
 from bridge.channels.calls import Board, Call, Voicemail, announced, is_announced, number
-from bridge.channels.cdr import CdrSettings, RecordedCall, open_records
+from bridge.channels.cdr import CdrSettings, RecordedCall, began_at, open_records
 from bridge.channels.channel import Channel, ChannelType, Recount, Surroundings
 from bridge.channels.moments import from_unix
 from bridge.channels.numbers import normal_number
@@ -51,6 +51,8 @@ STEADY_SECONDS = 60.0  # a connection that lasted so long was a good one
 # How a message came that no call is known to have left.
 AWAY = "Left while the connection to Asterisk was away"
 PUT = "Put into the mailbox by no call from outside"
+SKEW = timedelta(minutes=5)
+_CLOCKS = "its clock and this machine's are more than 5 minutes apart: see to both time services (NTP)"
 
 log = structlog.get_logger(__name__)
 
@@ -198,6 +200,8 @@ class _Line:
                 )
             if event == "CoreShowChannel":
                 there.append(message)
+            if event == "Newchannel" and self.settings.cdr is not None:
+                await self._compare_clocks(message)
             await self._look_at_mailbox(message)
             for call in self.board.hear(message):
                 await self._ended(call)
@@ -207,6 +211,15 @@ class _Line:
                 for call in self.board.only_these_go_on(each.get("uniqueid", "") for each in there):
                     await self._ended(call)
             await self._note()
+
+    async def _compare_clocks(self, message: Message) -> None:
+        """Call records are asked for by the time: tell if Asterisk's own is another."""
+        began = began_at(message.get("uniqueid", ""))
+        is_far = began is not None and abs(self.around.now() - began) > SKEW
+        if is_far and self.trouble is None:
+            await self._tell(_CLOCKS)
+        if not is_far and self.trouble == _CLOCKS:
+            await self._tell(None)
 
     async def _next(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Message:
         """The next message, however quiet it is. Raises `TimeoutError` if Asterisk is not there."""

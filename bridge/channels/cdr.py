@@ -117,7 +117,7 @@ def calls_of(
             calls.setdefault(linkedid, []).append(row)
     found = []
     for linkedid, of_call in calls.items():
-        began = _began(linkedid)
+        began = began_at(linkedid)
         counts = not contexts or any(row["dcontext"] in contexts for row in of_call)
         if began is None or not counts:
             continue
@@ -150,7 +150,9 @@ def _legs(linkedid: str, began: datetime, rows: Sequence[Row]) -> list[_Leg]:
     first = min(own or filter(None, starts), default=None)
     legs = []
     for row, start in zip(rows, starts, strict=True):
-        at = began + max(start - first, timedelta()) if start and first else _began(row["uniqueid"]) or began
+        at = (
+            began + max(start - first, timedelta()) if start and first else began_at(row["uniqueid"]) or began
+        )
         legs.append((at, _Leg(row, at + _duration(row))))
     return [leg for _, leg in sorted(legs, key=lambda each: each[0])]
 
@@ -196,7 +198,7 @@ def _name(clid: str) -> str:
     return match[1] if match else ""
 
 
-def _began(uniqueid: str) -> datetime | None:
+def began_at(uniqueid: str) -> datetime | None:
     """A Uniqueid holds the second in which its channel began, after the system's name, in whatever zone records are."""
     match = re.fullmatch(r"(?:.*-)?([0-9]{9,11})\.[0-9]+", uniqueid, re.DOTALL)
     return datetime.fromtimestamp(int(match[1]), UTC) if match else None
@@ -236,7 +238,7 @@ def _tail(path: Path, since: datetime) -> tuple[list[Row], bool]:
             data = file.read(size)
             whole = size >= length
             rows = _parsed(data if whole else data.partition(b"\n")[2])
-            reaches_back = bool(rows) and (_began(rows[0]["uniqueid"]) or since) < since - 2 * LONGEST_CALL
+            reaches_back = bool(rows) and (began_at(rows[0]["uniqueid"]) or since) < since - 2 * LONGEST_CALL
             if whole or reaches_back:
                 return rows, reaches_back
             if size >= READ_AT_MOST:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from html import escape
+from unicodedata import bidirectional
 from zoneinfo import ZoneInfo
 
 import phonenumbers
@@ -155,16 +156,31 @@ def _values(config: Config, page: Page, event: IntakeEvent, now: datetime, count
         "priority": _PRIORITIES[page.priority],
         "kind": _KINDS[event.kind],
         "role": config.roster.roles[page.role].name,
-        "caller": number(event.caller),
-        "caller_name": reveal_optional(event.caller_name) or "",
-        "called": number(event.called),
-        "recipient": reveal_optional(event.recipient) or "",
-        "queue": reveal_optional(event.queue) or "",
+        "caller": isolated(number(event.caller)),
+        "caller_name": isolated(reveal_optional(event.caller_name) or ""),
+        "called": isolated(number(event.called)),
+        "recipient": isolated(reveal_optional(event.recipient) or ""),
+        "queue": isolated(reveal_optional(event.queue) or ""),
         "language": event.language or "",
         "time": clock(event.occurred_at or page.opened_at, zone, now),
-        "body": shortened(event.body.reveal()),
+        "body": "\n".join(map(isolated, shortened(event.body.reveal()).split("\n"))),
         "count": f"{count} times" if count > 1 else "",
     }
+
+
+def isolated(text: str) -> str:
+    """A line that turns round nothing beside it, whatever its direction (Unicode, UAX 9): not a number to call back."""
+    if not any(bidirectional(character) in _DIRECTED for character in text):
+        return text
+    depth = lowest = 0
+    for character in text:
+        depth += (character in "\u2066\u2067\u2068") - (character == "\u2069")
+        lowest = min(lowest, depth)
+    return "\u2068" * (1 - lowest) + text + "\u2069" * (1 - lowest + depth)
+
+
+# Right-to-left letters and numbers, and what marks, embeds, overrides and isolates.
+_DIRECTED = frozenset({"R", "AL", "AN", "LRE", "LRO", "RLE", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
 def number(written: Phi[str] | None) -> str:

@@ -8,7 +8,7 @@ import shutil
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
 from tests.channels.pbx import Pbx, pbx, reply
-from tests.channels.signers import AMI_SECRET
+from tests.channels.signers import AMI_SECRET, utc_now
 from tests.channels.wire import ASTERISK, RememberingInbox, opened
 
 CAPTURES = Path(__file__).parent / "captures" / "asterisk"
@@ -366,6 +366,25 @@ async def test_where_there_are_call_records_they_tell_of_messages(inbox: Remembe
         made.writers[0].write((entry.format(1) + entry.format(2)).encode() + ABANDON)
         await until(lambda: bool(inbox.events))
     assert [event.kind for event in inbox.events] == [EventKind.ABANDONED_CALL]
+
+
+async def test_a_clock_that_differs_is_told_where_call_records_are_asked_for_by_the_time(
+    inbox: RememberingInbox,
+) -> None:
+    def call(at: datetime) -> bytes:
+        number = f"{int(at.timestamp())}.7"
+        return f"Event: Newchannel\r\nUniqueid: {number}\r\nLinkedid: {number}\r\n\r\n".encode()
+
+    section = f"{ASTERISK}cdr: {{file: {CAPTURES / 'Master.csv'}}}\n"
+    async with pbx(Pbx()) as made, bridged(made, inbox, section) as told:
+        await made.connected.wait()
+        made.writers[0].write(
+            call(utc_now() - timedelta(minutes=20)) + call(utc_now() + timedelta(minutes=20))
+        )
+        await until(lambda: len(told) == 2)
+        made.writers[0].write(call(utc_now()))
+        await until(lambda: len(told) == 3)
+    assert [said and said[:40] for said in told] == [None, "its clock and this machine's are more th", None]
 
 
 async def test_a_call_waits_for_the_database(inbox: RememberingInbox) -> None:

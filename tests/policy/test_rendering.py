@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import accumulate
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bridge.model.decision import Move, StepKind
 from bridge.model.ids import UserId
 from bridge.model.page import PageState
 from bridge.model.priority import Priority
-from bridge.policy.rendering import PageText, duration, render, render_move
+from bridge.policy.rendering import PageText, duration, isolated, render, render_move
 from tests.policy.hospital import ANA, BEN, CARDIOLOGY, NOON, event, hospital, page
 
 MINUTE = timedelta(minutes=1)
@@ -37,6 +40,31 @@ def test_what_a_caller_wrote_is_never_html() -> None:
     assert "&lt;script&gt;x&lt;/script&gt;<br>second" in html
     assert "<script>" not in html
     assert "Jo &lt;b&gt; Doe" in html
+
+
+@pytest.mark.parametrize(
+    "name", ["\u202e", "\u2067\u202eoJ", "\u2069\u202e", "يوسف 12", "\u2066\u2066\u202e\u2069"]
+)
+def test_a_name_of_whatever_direction_turns_no_number_round(name: str) -> None:
+    text = render(hospital(), page(), event("chest pain", caller_name=name), NOON).plain.reveal()
+    said = text.splitlines()[1].removeprefix("From ").removesuffix(" +1 5550200")
+    assert name in said
+    # It is one isolate, from its first character to its last (UAX 9, BD9).
+    depths = list(accumulate((c in "\u2066\u2067\u2068") - (c == "\u2069") for c in said))
+    assert depths[-1] == 0
+    assert min(depths[:-1]) >= 1
+
+
+@given(st.text(st.sampled_from("a1 א\u202a\u202c\u202e\u2066\u2067\u2068\u2069")))
+def test_no_text_ends_its_own_isolation(text: str) -> None:
+    said = isolated(text)
+    assert text in said
+    depths = list(accumulate((c in "\u2066\u2067\u2068") - (c == "\u2069") for c in said))
+    assert said == text or (depths[-1] == 0 and min(depths[:-1]) >= 1)
+
+
+def test_each_line_of_a_text_is_isolated_by_itself() -> None:
+    assert "\u2068\u202eon\u2069\nsecond" in rendered("\u202eon\nsecond").plain.reveal()
 
 
 def test_braces_in_a_text_are_only_braces() -> None:
