@@ -300,6 +300,7 @@ def _keep_ledger(
         house.keys,
         every=kept.sign_every,
         anchors=(*open_anchors(kept), *rooms),
+        posts_to=Destination(room=kept.room) if kept.room is not None else None,
         now=now,
         beat=pulse.beat,
         wake=wake,

@@ -12,7 +12,7 @@ from typing import Any
 from bridge.config.calendars import parse_calendar
 from bridge.config.nightbell import NightbellConfig
 from bridge.config.problems import ConfigError, Problem
-from bridge.config.references import unknown_names
+from bridge.config.references import outlived, unknown_names
 from bridge.config.retention import RetentionConfig
 from bridge.config.roster import Roster
 from bridge.config.routing import RoutingConfig
@@ -104,6 +104,7 @@ def parse(texts: Mapping[str, str], directory: Path) -> Config:
     if nightbell is None or roster is None or routing is None or retention is None:
         raise ConfigError(problems)
     problems += unknown_names(nightbell, roster, routing, retention, sources)
+    problems += outlived(nightbell, retention, sources)
     calendars, unreadable = _calendars(roster, sources["roles.yaml"])
     problems += unreadable
     if problems:

@@ -69,6 +69,16 @@ def unknown_names(
     yield from _in_routing(routing, Names(names, sources["routing.yaml"]))
 
 
+def outlived(
+    nightbell: NightbellConfig, retention: RetentionConfig, sources: Mapping[str, Source]
+) -> Iterator[Problem]:
+    """A ledger that goes before what it tells of: nobody could account for content that is still there."""
+    name, kind = max(retention.classes.items(), key=lambda each: each[1].longest)
+    if nightbell.ledger.keep < kind.longest:
+        message = f'"keep" of the ledger is shorter than content of class "{name}" may live: {kind.longest.days} d'
+        yield sources["nightbell.yaml"].problem(("ledger", "keep"), message)
+
+
 def _shared_accounts(roster: Roster, source: Source) -> Iterator[Problem]:
     owners: dict[str, str] = {}
     for person_id, person in roster.people.items():

@@ -10,7 +10,7 @@ import structlog
 from bridge.engine import operations
 from bridge.engine.rulebook import Clock
 from bridge.ledger import checkpoint_line
-from bridge.model.doors import Anchor
+from bridge.model.doors import Anchor, Destination
 from bridge.model.errors import AnchorError
 from bridge.store import ledger
 from bridge.store.database import Database
@@ -31,6 +31,7 @@ class Notary:
         *,
         every: timedelta,
         anchors: Sequence[Anchor],
+        posts_to: Destination | None = None,
         now: Clock,
         beat: Callable[[str, BaseException | None], None],
         wake: Callable[[], None],
@@ -39,6 +40,7 @@ class Notary:
         self._keys = keys
         self._every = every
         self._anchors = anchors
+        self._posts_to = posts_to
         self._now = now
         self._beat = beat
         self._wake = wake
@@ -52,7 +54,8 @@ class Notary:
         wait = (last.at + self._every - now).total_seconds() if last else 0.0
         if wait <= 0:
             async with self._database.write() as connection:
-                signed = await ledger.checkpoint(connection, self._keys.signer(), now)
+                signer = self._keys.signer()
+                signed = await ledger.checkpoint(connection, signer, now, beside=self._posts_to)
             if signed is not None:
                 log.info("ledger_signed", record=signed.head.seq)
             wait = self._every.total_seconds()

@@ -26,6 +26,7 @@ from bridge.policy.shadows import (
 )
 
 HORIZON = timedelta(days=90)
+ASKED_OF_LEDGERS = timedelta(days=2191)  # six years, which "6 years" in the file is as well
 LONGEST_SHORT_CODE = 6  # digits: CTIA, Short Code Monitoring Handbook
 
 
@@ -48,6 +49,7 @@ def prove(config: Config, now: datetime) -> Findings:
         *_over(config, now),
         *_national_numbers(config),
         *_always_the_first(config),
+        *_short_ledger(config),
     ]
     return Findings(tuple(sorted(problems)), tuple(sorted(warnings)))
 
@@ -180,6 +182,16 @@ def _always_the_first(config: Config) -> Iterator[Problem]:
                 )
                 path = ("roles", role_id, "schedule", "layers", number, "people")
                 yield config.sources["roles.yaml"].problem(path, message)
+
+
+def _short_ledger(config: Config) -> Iterator[Problem]:
+    keep = config.nightbell.ledger.keep
+    if keep < ASKED_OF_LEDGERS:
+        message = (
+            f'"keep" lets records of the ledger go after {keep.days} d; 45 CFR 164.316(b)(2) asks six years (2192 d) '
+            "of whom it binds"
+        )
+        yield config.sources["nightbell.yaml"].problem(("ledger", "keep"), message)
 
 
 def _period(config: Config, found: list[Shift]) -> str:

@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import ColumnElement, Row, delete, func, insert, or_, select, text
+from sqlalchemy import ColumnElement, Row, delete, false, func, insert, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.ledger import BRIDGE, Action, Checkpoint, Head, Link, Record, chain, sign
+from bridge.model.doors import Destination
 from bridge.model.ids import PageId
 from bridge.store.database import upsert
-from bridge.store.tables import ledger, ledger_anchor, ledger_checkpoint
+from bridge.store.tables import ledger, ledger_anchor, ledger_checkpoint, room
 
 BATCH = 2_000
 PRUNED_AT_ONCE = 5_000  # records; some tens of milliseconds of the database's one writer
@@ -102,12 +103,21 @@ async def prune(
 
 
 async def checkpoint(
-    connection: AsyncConnection, key: Ed25519PrivateKey, at: datetime, *, apart: int = 1
+    connection: AsyncConnection, key: Ed25519PrivateKey, at: datetime, *, beside: Destination | None = None
 ) -> Checkpoint | None:
-    """Sign the chain as it stands. None if fewer than `apart` records have come since the last signature."""
+    """Sign the chain as it stands. None if nothing has come since the last signature.
+
+    That a signature was posted is on record, too: where nothing else is but posts to `beside`, and the sharing of
+    their keys, there is nothing to sign.
+    """
     await _take_turn(connection)
     last, present = await last_checkpoint(connection), await head(connection)
-    if present.seq < (last.head.seq if last else 0) + apart:
+    query = select(ledger.c.seq).where(ledger.c.seq > (last.head.seq if last else 0))
+    if beside is not None:
+        here = select(room.c.room_id).where(room.c.destination == str(beside)).scalar_subquery()
+        posts = ledger.c.action.in_([Action.SENT.value, Action.KEY_SHARED.value]) & ledger.c.page.is_(None)
+        query = query.where(~func.coalesce(posts & (ledger.c.objects["room"].as_string() == here), false()))
+    if (await connection.execute(query.limit(1))).first() is None:
         return None
     signed = sign(present, at, key)
     await connection.execute(

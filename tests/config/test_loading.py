@@ -255,3 +255,9 @@ def test_the_ledger_s_room_must_be_one_of_roles_yaml() -> None:
     (problem,) = problems(replaced("nightbell.yaml", "ledger:\n", "ledger:\n  room: complianse\n"))
     assert 'room "complianse" does not exist' in problem
     assert "nightbell.yaml" in problem
+
+
+def test_a_ledger_outlives_the_content_that_it_tells_of() -> None:
+    [problem] = problems(replaced("nightbell.yaml", "keep: 2192 d", "keep: 80 d"))
+    assert '"keep" of the ledger is shorter than content of class "standard" may live: 90 d' in problem
+    assert f"nightbell.yaml:{line_of(texts()['nightbell.yaml'], 'keep: 2192 d')}:" in problem

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import insert
 from typer.testing import CliRunner
 
 from bridge import ledger as chain
@@ -23,13 +24,17 @@ from bridge.engine.room_anchor import RoomAnchor
 from bridge.ledger import Action, Record
 from bridge.model.doors import Anchor, Destination
 from bridge.model.errors import AnchorError
-from bridge.store import ledger, outbox
+from bridge.model.ids import RoomId
+from bridge.store import ledger, outbox, tables
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 from bridge.vault import Vault
 from testbed.process import free_port
 
 NOON = datetime(2026, 12, 24, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+COMPLIANCE = Destination(room="compliance")
+ROOM = RoomId("!compliance:x")
 
 OPENSSL = """
 [req]
@@ -135,6 +140,7 @@ class Bench:
             self.keys,
             every=timedelta(hours=1),
             anchors=anchors,
+            posts_to=COMPLIANCE,
             now=self.clock,
             beat=lambda part, error: self.beats.update({part: error is None}),
             wake=self.tell,
@@ -264,10 +270,9 @@ async def test_a_signature_in_a_room_shows_a_ledger_that_was_cut_short(bench: Be
     anchor = RoomAnchor(bench.database, bench.keys, "compliance", bench.clock, bench.tell)
     for _ in range(2):
         await bench.notary(anchor).step()
-    room = Destination(room="compliance")
     async with bench.database.read() as connection:
         assert await outbox.depth(connection) == 1
-        said = await outbox.head(connection, bench.keys, room)
+        said = await outbox.head(connection, bench.keys, COMPLIANCE)
     assert said is not None
     assert said.content is not None
     content = json.loads(said.content.reveal())
@@ -276,6 +281,31 @@ async def test_a_signature_in_a_room_shows_a_ledger_that_was_cut_short(bench: Be
     assert chain.verify(lines, key, anchors=[line]).problem is None
     problem = chain.verify(lines[:2], key, anchors=[line]).problem
     assert problem == "the end is missing: an anchor vouches for record 3, the last is 2"
+
+
+async def test_an_idle_bridge_does_not_sign_its_own_posts_for_ever(bench: Bench) -> None:
+    async with bench.database.write() as connection:
+        made = insert(tables.room).values(destination=str(COMPLIANCE), room_id=ROOM, created_at=NOON)
+        await connection.execute(made)
+    notary = bench.notary(RoomAnchor(bench.database, bench.keys, "compliance", bench.clock, bench.tell))
+    key = Record(Action.KEY_SHARED, objects={"room": ROOM, "session": "s"})
+    post = Record(Action.SENT, objects={"room": ROOM, "session": "s", "purpose": "notice"})
+
+    async def posts_in_three_hours(*meanwhile: Record) -> int:
+        before = bench.told
+        for _ in range(3):
+            async with bench.database.write() as connection:
+                await ledger.append(connection, meanwhile, bench.clock.now)
+            await notary.step()
+            bench.clock.now += HOUR
+        return bench.told - before
+
+    await bench.record()
+    assert await posts_in_three_hours(key, post) == 1
+    assert await posts_in_three_hours(post) == 0
+    elsewhere = Record(Action.SENT, objects={"room": "!ward:x", "session": "s", "purpose": "notice"})
+    assert await posts_in_three_hours(post, elsewhere) == 3
+    assert await posts_in_three_hours(Record(Action.LOGGED_IN)) == 3
 
 
 def test_a_time_stamp_that_follows_no_signature_is_found() -> None:

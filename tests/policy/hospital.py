@@ -77,13 +77,14 @@ def documents(
     people: Mapping[str, Any] | None = None,
     zone: str = "Europe/Berlin",
     roster: Mapping[str, Any] | None = None,
+    nightbell: Mapping[str, Any] | None = None,
     **routing: Any,
 ) -> dict[str, Any]:
     """The four files as values. Unnamed keyword arguments are keys of routing.yaml."""
     everybody = {name: person | (people or {}).get(name, {}) for name, person in PEOPLE.items()}
     all_roles = {"cardiology": role(), "switchboard": role("Switchboard")} | dict(roles or {})
     return {
-        "nightbell.yaml": NIGHTBELL,
+        "nightbell.yaml": NIGHTBELL | dict(nightbell or {}),
         "roles.yaml": {"time_zone": zone, "people": everybody, "roles": all_roles} | dict(roster or {}),
         "routing.yaml": ROUTING | routing,
         "retention.yaml": {"classes": {"standard": {"keep": "30 days"}, "short": {"keep": "1 day"}}},

@@ -258,3 +258,12 @@ def test_the_rules_of_the_properties_do_match_events() -> None:
     config = hospital(rules=[{"when": {"words": list(WORDS), "kind": "text"}, "then": CARDIOLOGY}])
     asked = Asked(event("a fall", kind=EventKind.TEXT, priority=Priority.STAT), NOON, config)
     assert true_of(compile_when(config.routing.rules[0].when, config), asked)
+
+
+def test_a_ledger_that_is_kept_shorter_than_the_law_asks_is_told_of() -> None:
+    [told] = warnings(hospital(nightbell={"ledger": {"keep": "5 years"}}))
+    assert told == (
+        '"keep" lets records of the ledger go after 1826 d; '
+        "45 CFR 164.316(b)(2) asks six years (2192 d) of whom it binds"
+    )
+    assert warnings(hospital(nightbell={"ledger": {"keep": "6 years"}})) == []

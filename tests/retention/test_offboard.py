@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from testbed.bridge import CommandFailedError
+from testbed.clinician import Clinician
 from testbed.hospital import Hospital
 
 
-async def test_who_leaves_reads_nothing_more_and_an_administrator_is_one_no_more(tmp_path: Path) -> None:
-    async with Hospital(tmp_path) as hospital:
-        ada = await hospital.clinician("okafor")
-        grace = await hospital.clinician("lindqvist")
-        await hospital.text("before it all")
-        await ada.message("before it all")
-        await grace.message("before it all")
-        leaver = hospital.user_id("lindqvist")
-        said = await hospital.bridge.command("offboard", leaver, "--by", "@operator:nightbell.test")
-        assert "is in none after" in said
-        assert "roles.yaml still names" in said
-        await hospital.text("after it all")
-        await ada.message("after it all")
-        assert not any("after it all" in message.body for message in grace.messages)
+async def test_who_leaves_reads_nothing_more_and_an_administrator_is_one_no_more(
+    audited: Hospital, okafor: Clinician
+) -> None:
+    hospital, ada = audited, okafor
+    grace = await hospital.clinician("lindqvist")
+    await hospital.text("before it all")
+    await ada.message("before it all")
+    await grace.message("before it all")
+    leaver = hospital.user_id("lindqvist")
+    said = await hospital.bridge.command("offboard", leaver, "--by", "@operator:nightbell.test")
+    assert "is in none after" in said
+    assert "roles.yaml still names" in said
+    await hospital.text("after it all")
+    await ada.message("after it all")
+    assert not any("after it all" in message.body for message in grace.messages)
 
-        by = "@operator:nightbell.test"
-        await hospital.bridge.command("offboard", by, "--by", by)
-        with pytest.raises(CommandFailedError, match="was taken out"):
-            await hospital.bridge.command("vault", "rotate", "--by", by)
-        assert '"outcome":"taken_out"' in await hospital.bridge.command("ledger", "export")
+    by = "@operator:nightbell.test"
+    await hospital.bridge.command("offboard", by, "--by", by)
+    with pytest.raises(CommandFailedError, match="was taken out"):
+        await hospital.bridge.command("vault", "rotate", "--by", by)
+    assert '"outcome":"taken_out"' in await hospital.bridge.command("ledger", "export")
