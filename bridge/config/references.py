@@ -75,7 +75,9 @@ def outlived(
     """A ledger that goes before what it tells of: nobody could account for content that is still there."""
     name, kind = max(retention.classes.items(), key=lambda each: each[1].longest)
     if nightbell.ledger.keep < kind.longest:
-        message = f'"keep" of the ledger is shorter than content of class "{name}" may live: {kind.longest.days} d'
+        message = (
+            f'"keep" of the ledger is shorter than content of class "{name}" may live: {kind.longest.days} d'
+        )
         yield sources["nightbell.yaml"].problem(("ledger", "keep"), message)
 
 
