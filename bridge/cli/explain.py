@@ -44,6 +44,9 @@ def explain(
     queue: Annotated[str | None, typer.Option(help="The call center's queue.")] = None,
     language: Annotated[str | None, typer.Option(help="The caller's language, such as de.")] = None,
     priority: Annotated[Priority | None, typer.Option(help="The source's own priority.")] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option(help="An attribute that the source gives, such as digits=1.")
+    ] = None,
     before: Annotated[int, typer.Option(help="How many like events came in the minute before.")] = 0,
     at: Annotated[
         str | None, typer.Option(help="When, in local time: 2026-12-25 02:00. Now, if left out.")
@@ -68,11 +71,19 @@ def explain(
         queue=protect_optional(queue),
         language=language,
         priority=priority,
+        attributes=dict(map(_attribute, attribute or ())),
     )
     loaded, changes = known(loaded, now)
     earlier = [now - timedelta(minutes=1)] * before
     explanation = explain_event(compile_rules(loaded), event, now, earlier, changes)
     typer.echo("\n".join(_lines(loaded, explanation, now)))
+
+
+def _attribute(text: str) -> tuple[str, Phi[str]]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise typer.BadParameter("--attribute is NAME=VALUE")
+    return name, Phi(value)
 
 
 def _number(text: str | None) -> str | None:

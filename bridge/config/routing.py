@@ -106,6 +106,7 @@ class When(Section):
     words: Phrases = ()
     priority: Annotated[tuple[Priority, ...], one_or_more] = ()
     language: Phrases = ()
+    attributes: dict[str, Annotated[Words, Field(min_length=1)]] = Field(default_factory=dict)
     hours: Hours = ()
     dates: Dates = ()
     holidays: str | None = None
@@ -176,6 +177,7 @@ class Defaults(Section):
 
 # -------------------------------------------------------------------------------------------- templates
 
+ATTRIBUTES = "attributes."  # and the name of one that the event has
 PLACEHOLDERS = frozenset(
     {
         "body",
@@ -200,8 +202,9 @@ def _line(value: Any) -> str:
         fields = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
     except ValueError as error:
         raise ValueError(f"has a bracket without its partner: {error}") from None
-    if unknown := fields - PLACEHOLDERS:
-        raise ValueError(f"has an unknown {{{min(unknown)}}}; known: {', '.join(sorted(PLACEHOLDERS))}")
+    if unknown := {name for name in fields - PLACEHOLDERS if not name.startswith(ATTRIBUTES)}:
+        known = ", ".join((*sorted(PLACEHOLDERS), f"{ATTRIBUTES}NAME"))
+        raise ValueError(f"has an unknown {{{min(unknown)}}}; known: {known}")
     return text
 
 

@@ -145,6 +145,17 @@ def _words(when: When, _config: Config) -> Test:
     return lambda asked: any(phrase in asked.text for phrase in phrases)
 
 
+def _attributes(when: When, _config: Config) -> Test:
+    """Each of them is one of its values. An event that does not have it has none of them."""
+    tests = [(name, compile_patterns(patterns)) for name, patterns in when.attributes.items()]
+
+    def test(asked: Asked) -> bool:
+        said = asked.event.attributes
+        return all(fits((reveal_optional(said.get(name)) or "").casefold()) for name, fits in tests)
+
+    return test
+
+
 def _repeats(when: When, _config: Config) -> Test:
     repeats = when.repeats
     if repeats is None:
@@ -190,6 +201,7 @@ CONDITIONS: dict[str, Callable[[When, Config], Test]] = {
     "queue": _queue,
     "language": _language,
     "words": _words,
+    "attributes": _attributes,
     "repeats": _repeats,
     "time": _time,
     "any": _any,

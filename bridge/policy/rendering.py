@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import phonenumbers
 
 from bridge.config import Config
+from bridge.config.routing import ATTRIBUTES
 from bridge.model.decision import Move, StepKind
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import PersonId, UserId
@@ -37,6 +38,7 @@ _PRIORITIES = {Priority.STAT: "🔴 STAT", Priority.URGENT: "🟠 Urgent", Prior
 # An event may have 64 KiB (Matrix spec, 'Size limits'). Ciphertext is a third longer than what it hides, and an edit
 # says everything twice. Counted as JSON writes it, since that is six times as long where nothing is ASCII.
 LONGEST = 15_000
+LONGEST_ATTRIBUTE = 600
 # A step that is later than this says so; less is the normal working of a loop.
 _WORTH_A_WORD = timedelta(seconds=10)
 
@@ -152,7 +154,9 @@ def duration(length: timedelta) -> str:
 
 def _values(config: Config, page: Page, event: IntakeEvent, now: datetime, count: int) -> dict[str, str]:
     zone = config.roster.zone(page.role)
-    return {
+    said = event.attributes.items()
+    attributes = {f"{ATTRIBUTES}{name}": shortened(text.reveal(), LONGEST_ATTRIBUTE) for name, text in said}
+    return attributes | {
         "priority": _PRIORITIES[page.priority],
         "kind": _KINDS[event.kind],
         "role": config.roster.roles[page.role].name,
@@ -195,10 +199,11 @@ def number(written: Phi[str] | None) -> str:
 
 def _fill(line: str, values: Mapping[str, str]) -> str:
     """A template's line with its values; empty if it has placeholders and all of them are."""
-    names = [name for _, name, _, _ in string.Formatter().parse(line) if name is not None]
-    if names and not any(values[name] for name in names):
+    parts = [(literal, name) for literal, name, _, _ in string.Formatter().parse(line)]
+    names = [name for _, name in parts if name is not None]
+    if names and not any(values.get(name) for name in names):
         return ""
-    text = line.format_map(values)
+    text = "".join(literal + (values.get(name, "") if name is not None else "") for literal, name in parts)
     # An empty value between two others leaves two spaces; the words of a message stay as they were written.
     return text if "body" in names else " ".join(text.split())
 

@@ -21,6 +21,7 @@ from bridge.policy.times import holds, instant, spans
 
 _PATTERNS = ("called", "caller", "recipient", "queue")
 _CHOICES = ("channel", "kind", "priority")
+_FIELDS = (*_CHOICES, *_PATTERNS, "words", "language", "repeats")
 # Weekly hours repeat within the one, holidays within the other.
 _WEEK = timedelta(days=8)
 _YEAR = timedelta(days=366)
@@ -139,7 +140,7 @@ def _truth_at(when: When, config: Config, at: datetime) -> bool | None:
     if when.not_ is not None:
         denied = _truth_at(when.not_, config, at)
         truths.append(None if denied is None else not denied)
-    if any(getattr(when, name) for name in (*_CHOICES, *_PATTERNS, "words", "language", "repeats")):
+    if any(getattr(when, name) for name in (*_FIELDS, "attributes")):
         truths.append(None)
     return False if False in truths else None if None in truths else True
 
@@ -151,11 +152,16 @@ def covers(wide: When, narrow: When, config: Config, at: datetime) -> bool:
         return True
     simple = all(
         any(_field_covers(name, wide, part, config) for part in conjuncts)
-        for name in (*_CHOICES, *_PATTERNS, "words", "language", "repeats")
+        for name in _FIELDS
         if getattr(wide, name)
+    )
+    attributes = all(
+        any(name in part.attributes and _patterns_cover(values, part.attributes[name]) for part in conjuncts)
+        for name, values in wide.attributes.items()
     )
     return (
         simple
+        and attributes
         and (
             wide.times is None
             or holds(wide.times, wide.time_zone or config.roster.time_zone, config.roster, at)
@@ -224,6 +230,7 @@ def _witness(when: When) -> IntakeEvent:
     """An event that fulfils all that the conditions demand, but for time, repetition and what they deny."""
     said: dict[str, str] = {}
     words: list[str] = []
+    attributes: dict[str, Phi[str]] = {}
     for part in _demands(when):
         for name in (*_CHOICES, "language"):
             if given := getattr(part, name):
@@ -232,6 +239,8 @@ def _witness(when: When) -> IntakeEvent:
             if (given := getattr(part, name)) and given[0].group is None:
                 said.setdefault(name, given[0].low)
         words += part.words[:1]
+        for key, values in part.attributes.items():
+            attributes.setdefault(key, Phi(values[0].low))
     return IntakeEvent(
         channel=ChannelId(said.get("channel", "")),
         key=Phi("witness"),
@@ -242,6 +251,7 @@ def _witness(when: When) -> IntakeEvent:
         recipient=protect_optional(said.get("recipient")),
         queue=protect_optional(said.get("queue")),
         language=said.get("language"),
+        attributes=attributes,
     )
 
 

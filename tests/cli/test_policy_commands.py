@@ -94,6 +94,18 @@ def test_explain_shows_the_rule_and_the_ladder_with_clock_times(
     assert "  02:01:00  again       Dr. Ana Meyer\n  02:02:00  next        Dr. Ben Meyer" in said
 
 
+def test_explain_knows_what_the_source_says_besides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pressed = {"id": "pressed", "when": {"attributes": {"digits": "1"}}, "then": {"role": "cardiology"}}
+    config = ("--config", str(write(tmp_path, rules=[pressed])), "--channel", "sms")
+    assert nightbell(monkeypatch, "explain", *config, "--attribute", "digits=1") == 0
+    assert "✓ rule pressed" in capsys.readouterr().out
+    assert nightbell(monkeypatch, "explain", *config, "--attribute", "digits=2") == 0
+    assert "attributes is not true" in capsys.readouterr().out
+    assert nightbell(monkeypatch, "explain", *config, "--attribute", "digits") != 0
+
+
 def test_explain_of_an_unknown_channel_names_the_known_ones(
     directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -127,6 +127,7 @@ def event(
     queue: str | None = None,
     language: str | None = None,
     priority: Priority | None = None,
+    **attributes: str,
 ) -> IntakeEvent:
     """An intake event."""
     return IntakeEvent(
@@ -141,6 +142,7 @@ def event(
         queue=protect_optional(queue),
         language=language,
         priority=priority,
+        attributes={name: Phi(value) for name, value in attributes.items()},
     )
 
 

@@ -76,6 +76,15 @@ def test_a_line_of_which_nothing_is_known_is_left_out() -> None:
     assert lines[:2] == ["Always", "chest pain"]
 
 
+def test_what_the_source_says_besides_is_shown_where_a_template_names_it() -> None:
+    lines = ["Pressed {attributes.digits}", "Waited {attributes.waited_seconds} s", "{{{attributes.note}}}"]
+    config = hospital(templates={"plain": {"lines": lines}})
+    text = render(config, page(), event(digits="2", note="<b> {body}" + "x" * 1000), NOON)
+    assert text.plain.reveal().startswith("Pressed 2\n{<b> {body}xxx")
+    assert "more characters" in text.plain.reveal()
+    assert text.html.reveal().startswith("<strong>Pressed 2</strong><br>{&lt;b&gt; {body}xxx")
+
+
 def test_an_accepted_page_says_who_has_it_and_since_when() -> None:
     text = rendered(
         state=PageState.ACCEPTED, accepted_by=UserId("@ben:nightbell.test"), accepted_at=NOON + 3 * MINUTE

@@ -131,6 +131,9 @@ simple = {
     "words": st.one_of(st.sampled_from(WORDS), st.lists(st.sampled_from(WORDS), min_size=1, max_size=2)),
     "priority": st.sampled_from([priority.value for priority in Priority]),
     "language": st.sampled_from(["de", "fr"]),
+    "attributes": st.dictionaries(
+        st.sampled_from(["digits", "clinic"]), st.sampled_from(["1", "1*", "north"])
+    ),
     "hours": times,
     "repeats": st.just({"at_least": 2, "within": "10 min"}),
 }
@@ -164,6 +167,7 @@ events = st.builds(
     queue=st.sampled_from(["nights", "days", None]),
     language=st.sampled_from(["de-AT", "fr", None]),
     priority=st.sampled_from([*Priority, None]),
+    digits=st.sampled_from(["1", "12", ""]),
 )
 instants = st.datetimes(datetime(2026, 1, 1), datetime(2028, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
 
