@@ -114,7 +114,8 @@ class Account:
         self, asking: Asking, name: str, filters: Mapping[str, str], *, key: str = ""
     ) -> list[Mapping[str, Any]]:
         place = f"{self._place(name)}?{urlencode({**filters, 'PageSize': PAGE_SIZE})}"
-        return await asking.listed(place, name, key or name.lower(), lambda page: page.get("next_page_uri"))
+        what = name.rpartition("/")[2]  # without the id of a call
+        return await asking.listed(place, what, key or name.lower(), lambda page: page.get("next_page_uri"))
 
     def _provider(self) -> Provider:
         return Provider("Twilio", self.api, basic_auth(self.sid, self.token), "account_sid and auth_token")
