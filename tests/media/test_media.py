@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from email.message import EmailMessage
 from email.utils import make_msgid
 from pathlib import Path
 
+import pytest
 from twilio.request_validator import RequestValidator
 
 from testbed.clinician import Clinician
@@ -63,6 +65,25 @@ async def test_a_voicemail_at_asterisk_is_heard_and_then_deleted_there(
     file = await okafor.download((await file_below(okafor, page)).event_id)
     assert played(file.content, tmp_path)["streams"][0]["codec_name"] == "opus"
     await until(lambda: files_in(spool / "default/100/INBOX") == ["msg0000.WAV", "msg0000.txt"])
+
+
+@pytest.mark.slow
+async def test_a_voicemail_that_only_a_mailboxs_count_tells_of_is_heard_and_then_deleted_there(
+    okafor: Element, exchange: Pbx, spool: Path, tmp_path: Path
+) -> None:
+    folder = spool / "default" / "200" / "INBOX"
+    folder.mkdir(parents=True)
+    for ending in ("txt", "WAV"):
+        shutil.copy(CAPTURES / "asterisk" / "voicemail_spool" / f"msg0001.{ending}", folder)
+    await exchange.connected.wait()
+    entry = (
+        "Event: VoicemailUserEntry\r\nVMContext: default\r\nVoiceMailbox: 200\r\nNewMessageCount: {}\r\n\r\n"
+    )
+    exchange.writers[-1].write((entry.format(0) + entry.format(1)).encode())
+    page = await okafor.message("Left while the connection to Asterisk was away")
+    file = await okafor.download((await file_below(okafor, page)).event_id)
+    assert played(file.content, tmp_path)["streams"][0]["codec_name"] == "opus"
+    await until(lambda: files_in(folder) == [])
 
 
 async def test_a_voicemail_at_twilio_is_heard_and_then_deleted_there(
