@@ -9,8 +9,9 @@ CODE := $(wildcard bridge testbed demo benchmarks scripts tests)
 demo: setup-demo
 	@$(BIN)/python -m demo $(if $(ONCE),--once)
 
+# Two at a time: much of a test is waiting for a server.
 test: setup-test
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q --numprocesses 2 --dist loadgroup
 
 test-slow: setup-slow
 	@$(BIN)/pytest -q -m slow
