@@ -20,15 +20,16 @@ from bridge.channels.meters import Meters
 from bridge.config import Config, ConfigError
 from bridge.engine.calendars import complete
 from bridge.engine.capture import Captures
+from bridge.engine.desk import Bells, Desk
 from bridge.engine.pulse import Pulse
 from bridge.engine.refusals import Refusals
 from bridge.engine.replies import Replies
 from bridge.engine.reports import received, waiting
 from bridge.engine.rulebook import Clock, LiveRulebook, Rulebook
-from bridge.engine.watch import Watch
+from bridge.engine.situation import Situation
 from bridge.gate import Gate, health_of
 from bridge.house import House, open_house, utc_now
-from bridge.loops import Bells, run_loops
+from bridge.loops import run_loops
 from bridge.model import in_hand
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.ids import ChannelId, IntakeId
@@ -47,8 +48,7 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
     raise_open_files()
     node = this_node()
     async with open_house(config) as house, _enlisted(house, node, now), AsyncExitStack() as doors:
-        bells = Bells()
-        registry = CollectorRegistry()
+        bells, registry = Bells(), CollectorRegistry()
         pulse = Pulse(now, registry)
         captures = Captures(house.database, house.keys, now, bells.deliver.ring)
         accepting = Accepting(registry)
@@ -60,8 +60,8 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
         nightbell = config.nightbell
         in_hand.learn(await asyncio.to_thread(own_words))
         live = LiveRulebook(Rulebook.of(await complete(config, house.database)))
-        wake = bells.texting.ring
-        replies = Replies(house.database, house.keys, inbox, live, now=now, beat=pulse.beat, wake=wake)
+        desk = Desk(house.database, house.keys, inbox, live, Situation(now), pulse, bells, now)
+        replies = Replies(desk)
         around = Surroundings(
             inbox,
             now,
@@ -91,23 +91,10 @@ async def run(config: Config, *, now: Clock = utc_now) -> None:
             serve(application, nightbell.listen.host, nightbell.listen.port)
         )
         log.info("intake_open", port=port, channels=[channel.id for channel in channels])
-        watch = Watch(house.database, house.keys, node, pulse, registry, now=now, wake=bells.deliver.ring)
-        await _until_stopped(
-            run_loops(
-                house,
-                bells,
-                pulse,
-                inbox,
-                live,
-                node=node,
-                gate=gate,
-                watch=watch,
-                channels=channels,
-                registry=registry,
-                refusals=refusals,
-                now=now,
-            )
+        loops = run_loops(
+            house, desk, gate, node=node, channels=channels, refusals=refusals, registry=registry
         )
+        await _until_stopped(loops)
 
 
 @asynccontextmanager

@@ -1,13 +1,13 @@
-"""The loops: each is built on the open house, rung by those before it, and run beside the others."""
+"""The loops: each works at the desk, is rung by those before it, and runs beside the others."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -18,17 +18,19 @@ from bridge.channels import unanswerable
 from bridge.channels.channel import Channel
 from bridge.channels.doors import keep_open
 from bridge.config import Config
+from bridge.edge import Edge
 from bridge.engine import operations, reconcile
-from bridge.engine.adoption import Adoption, adopt
+from bridge.engine.adoption import adopt
 from bridge.engine.answers import Answers
 from bridge.engine.arrivals import Arrivals
 from bridge.engine.calendars import Calendars
 from bridge.engine.clocks import Clocks
 from bridge.engine.coverage import Coverage
 from bridge.engine.deliver import Delivery
+from bridge.engine.desk import Bells, Desk
 from bridge.engine.dispatch import Dispatch
 from bridge.engine.escalate import Escalation
-from bridge.engine.loop import Wake, run_loop
+from bridge.engine.loop import Step, Wake, run_loop
 from bridge.engine.media import Media
 from bridge.engine.notarise import Notary
 from bridge.engine.offboard import Offboarding
@@ -41,28 +43,19 @@ from bridge.engine.reload import Reload
 from bridge.engine.reports import Reports
 from bridge.engine.retain import Retention
 from bridge.engine.room_anchor import RoomAnchor
-from bridge.engine.rulebook import Clock, CurrentRulebook, LiveRulebook
 from bridge.engine.shifts import Shifts
-from bridge.engine.situation import Situation, is_known
 from bridge.engine.texting import Texting
 from bridge.engine.watch import Watch
 from bridge.gate import METRICS, Gate, show_metrics
 from bridge.house import ROOMS_AT_ONCE, House, open_vault, open_witness, start_bot
 from bridge.ledger import Action, Record
-from bridge.matrix.courier import MatrixCourier
 from bridge.matrix.device import require_identity
 from bridge.matrix.device_inbox import DeviceInbox
-from bridge.matrix.encryption import Encryption
 from bridge.matrix.erasing import MatrixEraser
 from bridge.matrix.repository import MatrixRepository
-from bridge.matrix.rooms import RoomPlan, Rooms
-from bridge.matrix.sync import Sync
 from bridge.model.doors import OPERATIONS, Destination
 from bridge.model.errors import HomeserverError, StoreUnavailableError
-from bridge.model.ids import PersonId, UserId
-from bridge.policy.schedule import room_members
 from bridge.store import leavers, ledger
-from bridge.store.inbox import IntakeStore
 from bridge.store.nodes import Node
 from bridge.store.outbox import Entry, Purpose
 from bridge.transcription import transcriber
@@ -75,344 +68,181 @@ ECHO_PAUSE_SECONDS = 0.2
 log = structlog.get_logger(__name__)
 
 
-def room_plan(live: CurrentRulebook, situation: Situation, now: Clock, destination: Destination) -> RoomPlan:
-    """How the configuration in force wants a destination's room."""
-    config = live().config
-    rooms, encryption, roster = config.nightbell.rooms, config.nightbell.encryption, config.roster
-    people: tuple[PersonId, ...] = ()
-    members: frozenset[UserId] = frozenset()
-    if not is_known(config, destination):
-        message = f"the configuration has no {destination} any more"
-        raise HomeserverError(message, retry=False)
-    if destination.role is not None:
-        name = roster.roles[destination.role].room.name
-        on_duty = room_members(config, destination.role, now(), situation.changes)
-        people = (*on_duty, *situation.called_in(destination.role))
-    elif destination.room is not None:
-        name = roster.rooms[destination.room].name
-        people = roster.persons(roster.rooms[destination.room].members)
-    else:
-        name, members = rooms.operations.name, frozenset(rooms.operations.members)
-    return RoomPlan(
-        destination,
-        name,
-        (members or frozenset(roster.people[person].matrix for person in people)) - situation.leavers,
-        federate=rooms.federate,
-        rotate_after_ms=round(encryption.rotate_after.total_seconds() * 1000),
-        rotate_after_messages=encryption.rotate_after_messages,
-    )
+class Start(Protocol):
+    """Starts a loop beside the others, to be woken by its bell, if it has one."""
 
-
-@dataclass(frozen=True, slots=True)
-class Bells:
-    """One bell for each loop."""
-
-    dispatch: Wake
-    deliver: Wake
-    escalate: Wake
-    answers: Wake
-    arrivals: Wake
-    devices: Wake
-    readiness: Wake
-    receipts: Wake
-    shifts: Wake
-    reload: Wake
-    retain: Wake
-    media: Wake
-    report: Wake
-    texting: Wake
-
-    def __init__(self) -> None:
-        for name in self.__slots__:
-            object.__setattr__(self, name, Wake())
+    def __call__(self, name: str, step: Step, bell: Wake | None = None) -> None: ...
 
 
 async def run_loops(
     house: House,
-    bells: Bells,
-    pulse: Pulse,
-    inbox: IntakeStore,
-    live: LiveRulebook,
+    desk: Desk,
+    gate: Gate,
     *,
     node: Node,
-    gate: Gate,
-    watch: Watch,
     channels: Sequence[Channel],
-    registry: CollectorRegistry,
     refusals: Refusals,
-    now: Clock,
+    registry: CollectorRegistry,
 ) -> None:
-    database, keys = house.database, house.keys
-    sources = {channel.id: channel.media for channel in channels if channel.media is not None}
-    situation = await _situation(house, live, now)
-    await _note_start(house, now())
-    await adopt(Adoption(database, keys, inbox, live().config, situation), now())
-
-    def decided() -> None:
-        bells.deliver.ring()
-        bells.escalate.ring()
-        bells.media.ring()
-        bells.report.ring()
-
-    dispatch = Dispatch(database, keys, inbox, live, situation, now=now, wake=decided)
-    escalation = Escalation(database, keys, inbox, live, situation, now=now, wake=bells.deliver.ring)
+    """Run every loop until one is cancelled, or the homeserver says that it will never have us."""
+    bells, pulse, now = desk.bells, desk.pulse, desk.now
+    await _recollect(house, desk)
+    await adopt(desk, now())
     async with asyncio.TaskGroup() as group:
+
+        def start(name: str, step: Step, bell: Wake | None = None) -> None:
+            group.create_task(run_loop(name, bell or Wake(), step, pulse.beat))
+
         # Events come in, and pages are decided and climb, while the homeserver is away, too.
-        _take_events(
-            group,
-            house,
-            inbox,
-            live,
-            pulse,
-            gate=gate,
-            channels=channels,
-            registry=registry,
-            now=now,
-            wake=bells.deliver.ring,
-            bells=bells,
-        )
-        group.create_task(run_loop("dispatch", bells.dispatch, dispatch.step, pulse.beat))
-        group.create_task(run_loop("escalate", bells.escalate, escalation.step, pulse.beat))
-        _keep_ledger(group, house, refusals, pulse=pulse, now=now, wake=bells.deliver.ring)
-        group.create_task(run_loop("watch", Wake(), watch.step, pulse.beat))
-        clocks = Clocks(house.database, house.keys, registry, now=now, wake=bells.deliver.ring)
-        group.create_task(run_loop("clock", Wake(), clocks.step, pulse.beat))
-        reload = _keep_current(group, house, bells, live, node=node, pulse=pulse, now=now, wake=decided)
+        _take_events(group, start, desk, gate, channels=channels, registry=registry)
+        start("dispatch", Dispatch(desk).step, bells.dispatch)
+        start("escalate", Escalation(desk).step, bells.escalate)
+        _keep_ledger(start, desk, refusals)
+        watch = Watch(desk.database, desk.keys, node, pulse, registry, now=now, wake=bells.deliver.ring)
+        start("watch", watch.step)
+        clocks = Clocks(desk.database, desk.keys, registry, now=now, wake=bells.deliver.ring)
+        start("clock", clocks.step)
+        reload = _keep_current(start, house, desk, node)
+
         await _when_there(pulse, partial(start_bot, house))
         await require_identity(house.machine)
         await _record_login(house, now())
-        matrix = Matrix.of(house, partial(room_plan, live, situation, now), now)
-        situation.courier = matrix.courier
-        answers = Answers(
-            database,
-            keys,
-            inbox,
-            matrix.courier,
-            rulebook=live,
-            situation=situation,
-            now=now,
-            wake=partial(_ring, decided, bells.retain.ring),
-            reload=reload,
-        )
-        readiness = Readiness(database, keys, matrix.courier, live, now=now, wake=bells.deliver.ring)
-        hand_overs = Shifts(
-            database, keys, live, situation, now=now, changed=bells.readiness.ring, wake=bells.deliver.ring
-        )
+        edge = Edge.of(house, desk)
+        desk.situation.courier = edge.courier
         delivery = Delivery(
-            database,
-            keys,
-            matrix.courier,
+            desk.database,
+            desk.keys,
+            edge.courier,
             now=now,
             rooms_at_once=ROOMS_AT_ONCE,
-            report=partial(_report, house=house, inbox=inbox, now=now, decided=decided),
+            report=partial(_report, desk),
             wake=bells.deliver.ring,
         )
         readers_changed = partial(_readers_changed, delivery, bells)
-        devices = DeviceInbox(database, keys, matrix.encryption, now=now, keys_came=readers_changed)
-        await _when_there(pulse, partial(_catch_up, matrix, devices))
-        group.create_task(
-            run_loop("sync", Wake(), partial(_read, matrix, bells, readers_changed), pulse.beat)
-        )
-        group.create_task(run_loop("devices", bells.devices, devices.step, pulse.beat))
-        group.create_task(run_loop("answers", bells.answers, answers.step, pulse.beat))
-        _follow_readers(group, house, bells, inbox, live, pulse=pulse, now=now)
-        group.create_task(run_loop("readiness", bells.readiness, readiness.step, pulse.beat))
-        retention = _retention(house, live, now)
-        group.create_task(run_loop("retain", bells.retain, retention.step, pulse.beat))
-        offboarding = Offboarding(database, situation, changed=bells.readiness.ring)
-        group.create_task(run_loop("offboard", Wake(), offboarding.step, pulse.beat))
-        group.create_task(run_loop("shifts", bells.shifts, hand_overs.step, pulse.beat))
-        group.create_task(run_loop("deliver", bells.deliver, partial(delivery.step, group), pulse.beat))
-        media = Media(
-            database,
-            keys,
-            sources,
-            MatrixRepository(house.homeserver),
-            audio.playable,
-            now=now,
-            decided=bells.deliver.ring,
-            wake=bells.media.ring,
-            transcribe=transcriber(heard) if (heard := house.config.nightbell.transcription) else None,
-        )
-        group.create_task(run_loop("media", bells.media, partial(media.step, group), pulse.beat))
+        devices = DeviceInbox(desk.database, desk.keys, edge.encryption, now=now, keys_came=readers_changed)
+        await _when_there(pulse, partial(_catch_up, edge, devices))
+        start("sync", partial(_read, edge, bells, readers_changed))
+        start("devices", devices.step, bells.devices)
+        start("answers", Answers(desk, edge.courier, reload).step, bells.answers)
+        start("arrivals", Arrivals(desk).step, bells.arrivals)
+        start("receipts", Receipts(desk).step, bells.receipts)
+        start("readiness", Readiness(desk, edge.courier).step, bells.readiness)
+        start("shifts", Shifts(desk).step, bells.shifts)
+        start("retain", _retention(house, desk).step, bells.retain)
+        start("offboard", Offboarding(desk.database, desk.situation, changed=bells.readiness.ring).step)
+        start("deliver", partial(delivery.step, group), bells.deliver)
+        start("media", partial(_media(house, desk, channels).step, group), bells.media)
         log.info("bell_ready", bot=house.homeserver.bot, device=house.homeserver.device)
 
 
-async def _note_start(house: House, now: datetime) -> None:
+async def _recollect(house: House, desk: Desk) -> None:
+    """Know again what commands have changed, and put the start on record."""
+    async with desk.database.read() as connection:
+        await desk.situation.load(connection)
+        await desk.situation.load_pages(connection, desk.rulebook().config)
+        desk.situation.leavers = await leavers.all_of_them(connection)
     started = Record(Action.STARTED, objects={"version": __version__, "config": house.config.hash})
-    async with house.database.write() as connection:
-        await ledger.append(connection, [started], now)
+    async with desk.database.write() as connection:
+        await ledger.append(connection, [started], desk.now())
 
 
 def _take_events(
     group: asyncio.TaskGroup,
-    house: House,
-    inbox: IntakeStore,
-    live: LiveRulebook,
-    pulse: Pulse,
-    *,
+    start: Start,
+    desk: Desk,
     gate: Gate,
+    *,
     channels: Sequence[Channel],
     registry: CollectorRegistry,
-    now: Clock,
-    wake: Callable[[], None],
-    bells: Bells,
 ) -> None:
     """Start what listens or connects, and what asks the sources what was missed, and tells them what came of it."""
-    place = house.config.nightbell.metrics
+    place = gate.house.config.nightbell.metrics
     if place.port is not None:
         show = partial(show_metrics, registry, place.host, place.port, gate)
         group.create_task(keep_open(show, partial(gate.tell, METRICS)))
-    group.create_task(run_loop("doors", Wake(), gate.look, pulse.beat))
-    group.create_task(run_loop("captures", Wake(), gate.captures.step, pulse.beat))
+    start("doors", gate.look)
+    start("captures", gate.captures.step)
     meters = reconcile.Meters.of(registry)
     for channel in channels:
         if channel.serve is not None:
             group.create_task(keep_open(channel.serve, partial(gate.shut, channel.id)))
         if channel.recount is not None:
-            loop = reconcile.Reconciliation(
-                house.database, house.keys, inbox, channel.id, channel.recount, live, pulse, meters, now, wake
-            )
-            group.create_task(run_loop(f"reconcile {channel.id}", Wake(), loop.step, pulse.beat))
+            loop = reconcile.Reconciliation(desk, channel.id, channel.recount, meters)
+            start(f"reconcile {channel.id}", loop.step)
     reporters = {channel.id: channel.report for channel in channels if channel.report is not None}
-    reporting = Reports(house.database, house.keys, reporters, now=now, tell=gate.tell)
-    group.create_task(run_loop("report", bells.report, reporting.step, pulse.beat))
+    reports = Reports(desk.database, desk.keys, reporters, now=desk.now, tell=gate.tell)
+    start("report", reports.step, desk.bells.report)
     texters = {channel.id: channel.text for channel in channels if channel.text is not None}
-    texting = Texting(house.database, house.keys, texters, now=now, tell=gate.tell)
-    group.create_task(run_loop("texting", bells.texting, texting.step, pulse.beat))
+    texting = Texting(desk.database, desk.keys, texters, now=desk.now, tell=gate.tell)
+    start("texting", texting.step, desk.bells.texting)
 
 
-def _keep_ledger(
-    group: asyncio.TaskGroup,
-    house: House,
-    refusals: Refusals,
-    *,
-    pulse: Pulse,
-    now: Clock,
-    wake: Callable[[], None],
-) -> None:
+def _keep_ledger(start: Start, desk: Desk, refusals: Refusals) -> None:
     """Start what signs the ledger, what lets its oldest records go, and what records whom the doors refused."""
-    kept = house.config.nightbell.ledger
+    kept, wake = desk.rulebook().config.nightbell.ledger, desk.bells.deliver.ring
     named = (kept.room,) if kept.room is not None else ()
-    rooms = [RoomAnchor(house.database, house.keys, room, now, wake) for room in named]
+    rooms = [RoomAnchor(desk.database, desk.keys, room, desk.now, wake) for room in named]
     notary = Notary(
-        house.database,
-        house.keys,
+        desk.database,
+        desk.keys,
         every=kept.sign_every,
         anchors=(*open_anchors(kept), *rooms),
         posts_to=Destination(room=kept.room) if kept.room is not None else None,
-        now=now,
-        beat=pulse.beat,
+        now=desk.now,
+        beat=desk.pulse.beat,
         wake=wake,
     )
-    group.create_task(run_loop("notarise", Wake(), notary.step, pulse.beat))
-    group.create_task(run_loop("refusals", Wake(), refusals.step, pulse.beat))
-    pruning = Pruning(house.database, keep=kept.keep, now=now)
-    group.create_task(run_loop("prune", Wake(), pruning.step, pulse.beat))
+    start("notarise", notary.step)
+    start("refusals", refusals.step)
+    start("prune", Pruning(desk.database, keep=kept.keep, now=desk.now).step)
 
 
-def _ring(*bells: Callable[[], None]) -> None:
-    for bell in bells:
-        bell()
-
-
-def _retention(house: House, live: LiveRulebook, now: Clock) -> Retention:
-    eraser = MatrixEraser(house.homeserver, house.machine)
-    witness = open_witness(house.config)
-    return Retention(house.database, house.keys, eraser, live, now=now, witness=witness)
-
-
-async def _situation(house: House, live: LiveRulebook, now: Clock) -> Situation:
-    situation = Situation(now)
-    async with house.database.read() as connection:
-        await situation.load(connection)
-        await situation.load_pages(connection, live().config)
-        situation.leavers = await leavers.all_of_them(connection)
-    return situation
-
-
-def _follow_readers(
-    group: asyncio.TaskGroup,
-    house: House,
-    bells: Bells,
-    inbox: IntakeStore,
-    live: LiveRulebook,
-    *,
-    pulse: Pulse,
-    now: Clock,
-) -> None:
-    """Start what looks at who has read a page, and who could not see it."""
-    arrivals = Arrivals(house.database, inbox, live, now=now, wake=bells.deliver.ring)
-    group.create_task(run_loop("arrivals", bells.arrivals, arrivals.step, pulse.beat))
-    receipts = Receipts(house.database, inbox, live, now=now, wake=bells.deliver.ring)
-    group.create_task(run_loop("receipts", bells.receipts, receipts.step, pulse.beat))
-
-
-def _keep_current(
-    group: asyncio.TaskGroup,
-    house: House,
-    bells: Bells,
-    live: LiveRulebook,
-    *,
-    node: Node,
-    pulse: Pulse,
-    now: Clock,
-    wake: Callable[[], None],
-) -> Callable[[], None]:
+def _keep_current(start: Start, house: House, desk: Desk, node: Node) -> Callable[[], None]:
     """Start what keeps the configuration in force current, and proves it. Returns what asks for a reload."""
-    reload = Reload(
-        house.database,
-        house.keys,
-        live,
-        now=now,
-        bell=bells.reload,
-        wake=wake,
-        take_keys=partial(_take_keys, house, node, now),
-        refused=unanswerable,
-    )
-    calendars = Calendars(house.database, house.keys, live, now=now, wake=wake)
-    coverage = Coverage(house.database, house.keys, live, pulse, now=now, wake=wake)
-    group.create_task(run_loop("reload", bells.reload, reload.step, pulse.beat))
-    group.create_task(run_loop("calendars", Wake(), calendars.step, pulse.beat))
-    group.create_task(run_loop("coverage", Wake(), coverage.step, pulse.beat))
+    reload = Reload(desk, take_keys=partial(_take_keys, house, desk, node), refused=unanswerable)
+    start("reload", reload.step, desk.bells.reload)
+    start("calendars", Calendars(desk).step)
+    start("coverage", Coverage(desk).step)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.ask)
     return reload.ask
 
 
-async def _take_keys(house: House, node: Node, now: Clock, config: Config) -> str:
+async def _take_keys(house: House, desk: Desk, node: Node, config: Config) -> str:
     """Know the operator keys that a configuration names now. Returns what to say of it. Raises VaultError."""
     before = house.keys.vault.ids
     vault = await asyncio.to_thread(open_vault, config)  # a command may give them
-    await house.keys.enlist(house.database, node, vault, now())
+    await house.keys.enlist(house.database, node, vault, desk.now())
     return f" Operator keys known: {', '.join(vault.ids)}." if vault.ids != before else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """The parts of the Matrix edge."""
-
-    sync: Sync
-    encryption: Encryption
-    rooms: Rooms
-    courier: MatrixCourier
-
-    @classmethod
-    def of(cls, house: House, plan_of: Callable[[Destination], RoomPlan], now: Clock) -> Matrix:
-        """Build them on an open house."""
-        trust = house.config.nightbell.encryption.trust
-        encryption = Encryption(house.machine, house.database, trust, now)
-        rooms = Rooms(house.homeserver, house.database, now, members_changed=encryption.forget_audiences)
-        courier = MatrixCourier(house.homeserver, encryption, rooms, plan_of, now)
-        return cls(Sync(house.homeserver, house.database, now), encryption, rooms, courier)
+def _retention(house: House, desk: Desk) -> Retention:
+    eraser = MatrixEraser(house.homeserver, house.machine)
+    witness = open_witness(house.config)
+    return Retention(desk.database, desk.keys, eraser, desk.rulebook, now=desk.now, witness=witness)
 
 
-async def _read(matrix: Matrix, bells: Bells, readers_changed: Callable[[], Awaitable[None]]) -> float:
+def _media(house: House, desk: Desk, channels: Sequence[Channel]) -> Media:
+    heard = house.config.nightbell.transcription
+    return Media(
+        desk.database,
+        desk.keys,
+        {channel.id: channel.media for channel in channels if channel.media is not None},
+        MatrixRepository(house.homeserver),
+        audio.playable,
+        now=desk.now,
+        decided=desk.bells.deliver.ring,
+        wake=desk.bells.media.ring,
+        transcribe=transcriber(heard) if heard else None,
+    )
+
+
+async def _read(edge: Edge, bells: Bells, readers_changed: Callable[[], Awaitable[None]]) -> float:
     """Read once from the homeserver, and wake whom it concerns."""
-    brought = await matrix.sync.step()
+    brought = await edge.sync.step()
     if brought.members:
-        matrix.encryption.let_settle(brought.joined)
-        matrix.rooms.forget_members()
-        matrix.encryption.forget_audiences()
+        edge.encryption.let_settle(brought.joined)
+        edge.rooms.forget_members()
+        edge.encryption.forget_audiences()
         await readers_changed()
     if brought.joined:
         bells.arrivals.ring()
@@ -432,27 +262,19 @@ async def _readers_changed(delivery: Delivery, bells: Bells) -> None:
     await delivery.hasten()
 
 
-async def _report(
-    entry: Entry,
-    reason: str,
-    lost: bool,  # noqa: FBT001 - see Delivery
-    *,
-    house: House,
-    inbox: IntakeStore,
-    now: Clock,
-    decided: Callable[[], None],
-) -> None:
+async def _report(desk: Desk, entry: Entry, reason: str, lost: bool) -> None:  # noqa: FBT001 - see Delivery
     """Tell the operations room of a message that can't be delivered; of a page that is lost, what it said."""
     if entry.destination == OPERATIONS:
         log.error("operations_room_unreachable", reason=reason)
         return
-    text = f"⚠️ {entry.destination}: a message could not be delivered ({reason})"
-    async with house.database.write() as connection:
+    text, now = f"⚠️ {entry.destination}: a message could not be delivered ({reason})", desk.now()
+    async with desk.database.write() as connection:
         if lost and entry.purpose is Purpose.PAGE and entry.page is not None:
-            await operations.tell_of_page(connection, inbox, entry.page, f"{text}. Please pass it on:", now())
+            asked = f"{text}. Please pass it on:"
+            await operations.tell_of_page(connection, desk.inbox, entry.page, asked, now)
         else:
-            await operations.tell(connection, house.keys, text, now(), page=entry.page)
-    decided()
+            await operations.tell(connection, desk.keys, text, now, page=entry.page)
+    desk.bells.decided()
 
 
 async def _record_login(house: House, at: datetime) -> None:
@@ -477,8 +299,8 @@ async def _when_there(pulse: Pulse, work: Callable[[], Awaitable[None]]) -> None
             return
 
 
-async def _catch_up(matrix: Matrix, devices: DeviceInbox) -> None:
+async def _catch_up(edge: Edge, devices: DeviceInbox) -> None:
     """Learn who has left and whose devices have changed meanwhile, before anything is encrypted to anybody."""
-    await matrix.sync.step(wait=False)
+    await edge.sync.step(wait=False)
     while await devices.step() == 0:
         pass

@@ -5,7 +5,6 @@ A reload refuses such files; whoever starts the bridge on them has nobody to ref
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -13,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.config import Config
 from bridge.engine import operations, page_message
+from bridge.engine.desk import Desk
 from bridge.engine.messages import message
-from bridge.engine.situation import Situation, destination_of, room_of
+from bridge.engine.situation import destination_of, room_of
 from bridge.ledger import Action, Record
 from bridge.model.decision import Decision, Move
 from bridge.model.doors import Destination
@@ -24,40 +24,28 @@ from bridge.policy import ladder
 from bridge.policy.rendering import render_move
 from bridge.policy.routing import role_ladder
 from bridge.store import ledger, outbox, pages
-from bridge.store.database import Database
-from bridge.store.inbox import IntakeStore
-from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
 from bridge.vault import KeyDestroyedError
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Adoption:
-    """What it is done with."""
-
-    database: Database
-    keys: KeyRing
-    inbox: IntakeStore
-    config: Config
-    situation: Situation
-
-
-async def adopt(work: Adoption, now: datetime) -> None:
+async def adopt(desk: Desk, now: datetime) -> None:
     """Give every stranded page a role, ladder and template that there are; each is one transaction."""
-    async with work.database.read() as connection:
-        stranded = [page for page in await pages.unanswered(connection) if missing(work.config, page)]
+    async with desk.database.read() as connection:
+        stranded = [
+            page for page in await pages.unanswered(connection) if missing(desk.rulebook().config, page)
+        ]
     for page in stranded:
         try:
-            await _adopt(work, page, now)
+            await _adopt(desk, page, now)
         except StoreUnavailableError:
             raise
         except Exception as error:
             # The bridge must start for the others; this one's ladder tells operations of it, again and again.
             log.exception("page_not_adopted", page=page.id, error=type(error).__name__)
         else:
-            log.warning("page_adopted", page=page.id, missing=missing(work.config, page))
+            log.warning("page_adopted", page=page.id, missing=missing(desk.rulebook().config, page))
 
 
 def missing(config: Config, page: Page) -> list[str]:
@@ -70,23 +58,27 @@ def missing(config: Config, page: Page) -> list[str]:
     return [f'{kind} "{name}"' for kind, name, known in needed if name not in known]
 
 
-async def _adopt(work: Adoption, page: Page, now: datetime) -> None:
-    decision = _decision(work.config, page)
+async def _adopt(desk: Desk, page: Page, now: datetime) -> None:
+    decision = _decision(desk.rulebook().config, page)
     rings = page.state.waiting and page.held_until is None
-    move = ladder.open_page(work.config, decision, now, changes=work.situation.changes) if rings else None
-    async with work.database.write() as connection:
-        await _hand_on(work, connection, page, decision, move, now)
+    move = (
+        ladder.open_page(desk.rulebook().config, decision, now, changes=desk.situation.changes)
+        if rings
+        else None
+    )
+    async with desk.database.write() as connection:
+        await _hand_on(desk, connection, page, decision, move, now)
 
 
 async def _hand_on(  # noqa: PLR0917 - the first two are the same for all
-    work: Adoption,
+    desk: Desk,
     connection: AsyncConnection,
     page: Page,
     decision: Decision,
     move: Move | None,
     now: datetime,
 ) -> None:
-    config = work.config
+    config = desk.rulebook().config
     room = page.room if decision.role == page.role else room_of(config, decision)
     await pages.adopt_page(connection, page, decision, move, room)
     if page.role not in config.roster.roles:
@@ -106,21 +98,21 @@ async def _hand_on(  # noqa: PLR0917 - the first two are the same for all
     )
     try:
         if page.held_until is None:
-            await _show(work, connection, page, move, now)
+            await _show(desk, connection, page, move, now)
         told = f"{said}: it is with {name} now. Page {page.id}"
     except KeyDestroyedError:
         await pages.stop_timer(connection, page.id)
         told = f"{said}, and its content is destroyed. Page {page.id}"
-    await operations.tell(connection, work.keys, told, now, page=page.id)
+    await operations.tell(connection, desk.keys, told, now, page=page.id)
 
 
 async def _show(
-    work: Adoption, connection: AsyncConnection, before: Page, move: Move | None, now: datetime
+    desk: Desk, connection: AsyncConnection, before: Page, move: Move | None, now: datetime
 ) -> None:
     """Post the page to its room if it does not stand there, and ring whoever has it now."""
-    config = work.config
+    config = desk.rulebook().config
     page = await pages.get_page(connection, before.id)
-    event, key = await work.inbox.event_of(connection, page.latest or page.intake)
+    event, key = await desk.inbox.event_of(connection, page.latest or page.intake)
     destination = destination_of(config, move.role if move else page.role, page.room)
     main = dict(await outbox.messages_of(connection, page.id)).get(destination)
     if main is None:
@@ -133,7 +125,7 @@ async def _show(
         draft = Draft(destination, Purpose.NUDGE, nudge, key, urgency=urgency, page=page.id, target=main)
         await outbox.put(connection, [draft], now)
     note = f"the configuration has no {', '.join(missing(config, before))} any more"
-    await page_message.show(connection, work.inbox, config, page.id, now, note=note)
+    await page_message.show(connection, desk.inbox, config, page.id, now, note=note)
 
 
 def _decision(config: Config, page: Page) -> Decision:

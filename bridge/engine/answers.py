@@ -10,9 +10,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.engine import commands
+from bridge.engine.desk import Desk
 from bridge.engine.messages import message
-from bridge.engine.rulebook import Clock, CurrentRulebook
-from bridge.engine.situation import Situation
 from bridge.ledger import Action, Record
 from bridge.model.doors import OPERATIONS, Courier, Destination, RawRoomEvent, RoomMessage
 from bridge.model.errors import HomeserverError, StoreUnavailableError, UnreadableError
@@ -25,9 +24,6 @@ from bridge.policy.ladder import Reachable, everybody
 from bridge.policy.rendering import PageText
 from bridge.policy.requests import find_target, roles_of
 from bridge.store import identities, ledger, matrix_inbox, outbox, pages
-from bridge.store.database import Database
-from bridge.store.inbox import IntakeStore
-from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
 from bridge.vault import Key, KeyDestroyedError
 
@@ -49,32 +45,14 @@ log = structlog.get_logger(__name__)
 class Answers:
     """Acts on each stored room event once, in the order in which they came."""
 
-    def __init__(
-        self,
-        database: Database,
-        keys: KeyRing,
-        inbox: IntakeStore,
-        courier: Courier,
-        *,
-        rulebook: CurrentRulebook,
-        situation: Situation,
-        now: Clock,
-        wake: Callable[[], None],
-        reload: Callable[[], None],
-    ) -> None:
-        self._database = database
-        self._keys = keys
-        self._inbox = inbox
+    def __init__(self, desk: Desk, courier: Courier, reload: Callable[[], None]) -> None:
+        self._desk = desk
         self._courier = courier
-        self._rulebook = rulebook
-        self._situation = situation
-        self._now = now
-        self._wake = wake
         self._reload = reload
 
     async def step(self) -> float | None:
         """Act on what waits, the new before what could not be read yet. Returns 0 if more may wait, else None."""
-        async with self._database.read() as connection:
+        async with self._desk.database.read() as connection:
             waiting = await matrix_inbox.waiting_events(connection, BATCH)
             rooms = {
                 room: Destination.parse(name) for name, room in (await matrix_inbox.rooms(connection)).items()
@@ -90,11 +68,11 @@ class Answers:
             await self._wait_or_complain(raw, destination, str(error))
         except KeyDestroyedError:
             # Its time was over while somebody wrote; what others write must be taken.
-            async with self._database.write() as connection:
+            async with self._desk.database.write() as connection:
                 await matrix_inbox.settle_event(connection, raw.seq, "done")
                 if destination is not None:
                     await self._answer(connection, destination, raw, GONE)
-            self._wake()
+            self._desk.bells.deliver.ring()
         except Exception as error:
             if isinstance(error, StoreUnavailableError) or (
                 isinstance(error, HomeserverError) and error.retry
@@ -102,14 +80,14 @@ class Answers:
                 raise
             # Whatever somebody has written, what the others write must be taken.
             log.exception("message_failed", event_id=raw.event, room=raw.room, error=type(error).__name__)
-            async with self._database.write() as connection:
+            async with self._desk.database.write() as connection:
                 await matrix_inbox.settle_event(connection, raw.seq, "failed")
 
     async def _act(self, raw: RawRoomEvent, destination: Destination | None) -> None:
         said = await self._courier.read(raw) if destination is not None else None
         # Before the transaction: to find out who can be reached may take the homeserver, and rows of its own.
         reachable = await self._reachable(said) if said is not None else everybody
-        async with self._database.write() as connection:
+        async with self._desk.database.write() as connection:
             if said is not None and destination is not None:
                 if said.about and await outbox.is_awaited(connection, said.about, said.room, raw.received_at):
                     # People can be quicker than the homeserver's answer to us.
@@ -120,30 +98,31 @@ class Answers:
                 else:
                     await self._obey(connection, said, destination, reachable)
             await matrix_inbox.settle_event(connection, raw.seq, "done")
-        self._wake()
+        self._desk.bells.decided()
+        self._desk.bells.retain.ring()  # something may have been recalled
 
     async def _wait_or_complain(
         self, raw: RawRoomEvent, destination: Destination | None, reason: str
     ) -> None:
-        async with self._database.write() as connection:
-            if self._now() - raw.received_at < PATIENCE:
+        async with self._desk.database.write() as connection:
+            if self._desk.now() - raw.received_at < PATIENCE:
                 await matrix_inbox.count_attempt(connection, raw.seq)
                 return
             log.warning("message_unreadable", event_id=raw.event, room=raw.room, reason=reason)
             await matrix_inbox.settle_event(connection, raw.seq, "unreadable")
             if destination is not None:
                 await self._answer(connection, destination, raw, UNREADABLE)
-        self._wake()
+        self._desk.bells.deliver.ring()
 
     async def _reachable(self, said: RoomMessage) -> Reachable:
         """Who can be reached, where what was said may need it."""
         asked = parse(said.text, addressed=True) if said.text is not None else None
         if not isinstance(asked, Command) or asked.verb is not Verb.FORWARD:
             return everybody
-        config = self._rulebook().config
+        config = self._desk.rulebook().config
         target = find_target(config, asked.argument)
         homes = [] if isinstance(target, NotUnderstood) else roles_of(config, target)
-        return await self._situation.reachable(config, [Destination(role) for role in homes])
+        return await self._desk.situation.reachable(config, [Destination(role) for role in homes])
 
     async def _obey(
         self, connection: AsyncConnection, said: RoomMessage, destination: Destination, reachable: Reachable
@@ -157,7 +136,7 @@ class Answers:
         if asked is None:
             return
         if isinstance(asked, NotUnderstood) and page is not None and said.text is not None:
-            event, _ = await self._inbox.event_of(connection, page.latest or page.intake)
+            event, _ = await self._desk.inbox.event_of(connection, page.latest or page.intake)
             asked = chosen(event, said.text) or asked
         answer: str | None
         if isinstance(asked, NotUnderstood):
@@ -166,13 +145,13 @@ class Answers:
             answer = UNTRUSTED
             await self._refuse(connection, said, page)
         else:
-            config, now = self._rulebook().config, self._now()
+            config, now = self._desk.rulebook().config, self._desk.now()
             asker = commands.Asked(
                 connection=connection,
-                keys=self._keys,
-                inbox=self._inbox,
+                keys=self._desk.keys,
+                inbox=self._desk.inbox,
                 config=config,
-                situation=self._situation,
+                situation=self._desk.situation,
                 reachable=reachable,
                 said=said,
                 destination=destination,
@@ -210,7 +189,7 @@ class Answers:
         await identities.approve(connection, user, reported)
         log.warning("identity_approved", user=user, by=said.sender)
         vouched = Record(Action.IDENTITY_APPROVED, said.sender, objects={"user": user, "key": reported})
-        await ledger.append(connection, [vouched], self._now())
+        await ledger.append(connection, [vouched], self._desk.now())
         await self._answer(connection, destination, said, f"{user} is trusted again.")
 
     async def _refuse(self, connection: AsyncConnection, said: RoomMessage, page: Page | None) -> None:
@@ -221,7 +200,7 @@ class Answers:
             objects={"room": said.room, "event": said.event},
             outcome="session_not_verified",
         )
-        await ledger.append(connection, [record], self._now())
+        await ledger.append(connection, [record], self._desk.now())
 
     async def _answer(
         self,
@@ -232,12 +211,12 @@ class Answers:
         page: Page | None = None,
     ) -> None:
         """Answer somebody. What is said about a page is sealed, and goes away, with the page's content."""
-        now = self._now()
+        now = self._desk.now()
         html = escape(text).replace("\n", "<br>")
         content = message(PageText(Phi(text), Phi(html), (to.sender,), notice=True))
         key = await self._key_of(connection, page)
         if key is None:
-            page, key = None, await self._keys.new_data_key(connection, ANSWER_CLASS, now)
+            page, key = None, await self._desk.keys.new_data_key(connection, ANSWER_CLASS, now)
         draft = Draft(
             destination,
             Purpose.ANSWER,
@@ -253,7 +232,7 @@ class Answers:
         if page is None:
             return None
         try:
-            _, key = await self._inbox.event_of(connection, page.latest or page.intake)
+            _, key = await self._desk.inbox.event_of(connection, page.latest or page.intake)
         except KeyDestroyedError:
             return None
         return key

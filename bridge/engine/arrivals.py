@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 
 import structlog
 
 from bridge.engine import page_message
-from bridge.engine.rulebook import Clock, CurrentRulebook
+from bridge.engine.desk import Desk
 from bridge.model.doors import Destination
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.ids import PageId, UserId
 from bridge.store import outbox, pages
-from bridge.store.database import Database
-from bridge.store.inbox import IntakeStore
 
 log = structlog.get_logger(__name__)
 
@@ -22,25 +19,13 @@ log = structlog.get_logger(__name__)
 class Arrivals:
     """Looks whether somebody whom a page notified has joined its room since; what it posts counts as seen by them."""
 
-    def __init__(
-        self,
-        database: Database,
-        inbox: IntakeStore,
-        rulebook: CurrentRulebook,
-        *,
-        now: Clock,
-        wake: Callable[[], None],
-    ) -> None:
-        self._database = database
-        self._inbox = inbox
-        self._rulebook = rulebook
-        self._now = now
-        self._wake = wake
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
 
     async def step(self) -> float | None:
         """Post what was missed."""
-        roster = self._rulebook().config.roster
-        async with self._database.read() as connection:
+        roster = self._desk.rulebook().config.roster
+        async with self._desk.database.read() as connection:
             missed = await pages.missed_pages(connection, roster.roles)
         newcomers: dict[tuple[PageId, Destination], set[UserId]] = defaultdict(set)
         for page, destination, user in missed:
@@ -57,13 +42,13 @@ class Arrivals:
         return None
 
     async def _post(self, page_id: PageId, destination: Destination, users: set[UserId]) -> None:
-        config, now = self._rulebook().config, self._now()
-        async with self._database.write() as connection:
+        config, now = self._desk.rulebook().config, self._desk.now()
+        async with self._desk.database.write() as connection:
             page = await pages.get_page(connection, page_id, hold=True)
             if not page.state.waiting:
                 return
-            event, key = await self._inbox.event_of(connection, page.latest or page.intake)
+            event, key = await self._desk.inbox.event_of(connection, page.latest or page.intake)
             drafts = page_message.post(config, page, event, key, now, to=destination, ring=sorted(users))
             await outbox.put(connection, drafts, now)
         log.info("page_posted_anew", page=page_id, destination=str(destination), users=sorted(users))
-        self._wake()
+        self._desk.bells.deliver.ring()

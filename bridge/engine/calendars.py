@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import aiohttp
@@ -11,11 +10,11 @@ import structlog
 from bridge.config import Config, with_calendars
 from bridge.config.calendars import parse_calendar
 from bridge.engine import operations
-from bridge.engine.rulebook import Clock, LiveRulebook, Rulebook
+from bridge.engine.desk import Desk
+from bridge.engine.rulebook import Rulebook
 from bridge.model.errors import NightbellError
 from bridge.store import calendars
 from bridge.store.database import Database
-from bridge.store.keys import KeyRing
 
 TIMEOUT = aiohttp.ClientTimeout(total=30)
 LARGEST_BYTES = 4_000_000
@@ -58,27 +57,15 @@ async def complete(config: Config, database: Database) -> Config:
 class Calendars:
     """Fetches each calendar whose time has come, and puts what has changed into force."""
 
-    def __init__(
-        self,
-        database: Database,
-        keys: KeyRing,
-        live: LiveRulebook,
-        *,
-        now: Clock,
-        wake: Callable[[], None],
-    ) -> None:
-        self._database = database
-        self._keys = keys
-        self._live = live
-        self._now = now
-        self._wake = wake
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
         self._due: dict[tuple[str, str], datetime] = {}
         self._failing: set[str] = set()
 
     async def step(self) -> float | None:
         """Fetch what is due."""
-        for name, calendar in self._live().config.roster.calendars.items():
-            now = self._now()
+        for name, calendar in self._desk.rulebook().config.roster.calendars.items():
+            now = self._desk.now()
             if calendar.url is None or self._due.get((name, calendar.url), now) > now:
                 continue
             try:
@@ -93,13 +80,13 @@ class Calendars:
         return None
 
     async def _take(self, name: str, url: str, text: str) -> None:
-        if self._live().config.calendars.get(name) == text:
+        if self._desk.rulebook().config.calendars.get(name) == text:
             return
-        async with self._database.write() as connection:
-            await calendars.keep(connection, name, url, text, self._now())
-        config = self._live().config
+        async with self._desk.database.write() as connection:
+            await calendars.keep(connection, name, url, text, self._desk.now())
+        config = self._desk.rulebook().config
         if name in config.roster.calendars:  # a reload may have come between
-            self._live.replace(Rulebook.of(with_calendars(config, {name: text})))
+            self._desk.rulebook.replace(Rulebook.of(with_calendars(config, {name: text})))
             log.info("calendar_taken", calendar=name)
 
     async def _complain(self, name: str, reason: str) -> None:
@@ -107,8 +94,12 @@ class Calendars:
         if name in self._failing:
             return
         self._failing.add(name)
-        stays = "The last good copy stays" if name in self._live().config.calendars else "It names nobody yet"
+        stays = (
+            "The last good copy stays"
+            if name in self._desk.rulebook().config.calendars
+            else "It names nobody yet"
+        )
         text = f'⚠️ The calendar "{name}" could not be fetched: {reason}. {stays}.'
-        async with self._database.write() as connection:
-            await operations.tell(connection, self._keys, text, self._now())
-        self._wake()
+        async with self._desk.database.write() as connection:
+            await operations.tell(connection, self._desk.keys, text, self._desk.now())
+        self._desk.bells.decided()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.config import Config
 from bridge.config.routing import LONGEST_REPEAT
 from bridge.engine import operations, page_message
+from bridge.engine.desk import Desk
 from bridge.engine.messages import message
-from bridge.engine.rulebook import Clock, CurrentRulebook
-from bridge.engine.situation import Situation, destination_of, is_known, places, room_of
+from bridge.engine.situation import destination_of, is_known, places, room_of
 from bridge.ledger import Action, Record
 from bridge.model import in_hand
 from bridge.model.decision import Decision
@@ -27,9 +27,7 @@ from bridge.policy.rendering import render_again, render_move
 from bridge.policy.routing import route
 from bridge.policy.waiting import bundle_key, joins
 from bridge.store import ledger, outbox, pages
-from bridge.store.database import Database
-from bridge.store.inbox import CALLER, IntakeRow, IntakeStore, LockedRow
-from bridge.store.keys import KeyRing
+from bridge.store.inbox import CALLER, IntakeRow, LockedRow
 from bridge.store.outbox import Draft, Purpose
 from bridge.store.pages import Opening
 from bridge.vault import Key
@@ -54,29 +52,13 @@ class _Work:
 class Dispatch:
     """Takes events in the order in which they were accepted."""
 
-    def __init__(
-        self,
-        database: Database,
-        keys: KeyRing,
-        inbox: IntakeStore,
-        rulebook: CurrentRulebook,
-        situation: Situation,
-        *,
-        now: Clock,
-        wake: Callable[[], None],
-    ) -> None:
-        self._database = database
-        self._keys = keys
-        self._inbox = inbox
-        self._rulebook = rulebook
-        self._situation = situation
-        self._now = now
-        self._wake = wake
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
 
     async def step(self) -> float | None:
         """Route what waits, all of it in one transaction. Returns 0 if more may wait, else None."""
-        async with self._database.read() as connection:
-            found = await self._inbox.waiting(connection, BATCH)
+        async with self._desk.database.read() as connection:
+            found = await self._desk.inbox.waiting(connection, BATCH)
         if not found:
             return None
         for row in found:
@@ -91,7 +73,7 @@ class Dispatch:
             log.exception("batch_failed", error=type(error).__name__)
             for row in waiting:
                 await self._take_alone(row)
-        self._wake()
+        self._desk.bells.decided()
         return 0 if len(found) == BATCH else None
 
     async def _tell_of_locked(self, row: LockedRow) -> None:
@@ -100,9 +82,9 @@ class Dispatch:
             f"🚨 {row.channel}: an event does not open: its row {row.id} was changed, or its key is missing. "
             "Nobody was paged. Ask the source what it sent, and compare with a backup."
         )
-        async with self._database.write() as connection:
-            await operations.tell(connection, self._keys, text, self._now())
-            await self._inbox.mark_routed(connection, [row.id])
+        async with self._desk.database.write() as connection:
+            await operations.tell(connection, self._desk.keys, text, self._desk.now())
+            await self._desk.inbox.mark_routed(connection, [row.id])
 
     async def _take_alone(self, row: IntakeRow) -> None:
         """One event that can't be routed must keep no other from it: operations get it as it came."""
@@ -116,32 +98,34 @@ class Dispatch:
                 f"🚨 {row.channel}: an event could not be routed ({type(error).__name__}). Nobody was paged:"
             )
             body = row.event.body if row.event is not None else None
-            async with self._database.write() as connection:
-                await outbox.put(connection, [operations.notice(text, row.key, quoted=body)], self._now())
-                await self._inbox.mark_routed(connection, [row.id])
+            async with self._desk.database.write() as connection:
+                await outbox.put(
+                    connection, [operations.notice(text, row.key, quoted=body)], self._desk.now()
+                )
+                await self._desk.inbox.mark_routed(connection, [row.id])
 
     async def _take(self, waiting: Sequence[IntakeRow]) -> None:
         with in_hand.hold(*(text for row in waiting for text in _texts(row))):
             await self._take_in_hand(waiting)
 
     async def _take_in_hand(self, waiting: Sequence[IntakeRow]) -> None:
-        now = self._now()
+        now = self._desk.now()
         work = _Work()
-        async with self._database.read() as connection:
+        async with self._desk.database.read() as connection:
             for row in waiting:
                 if row.event is not None:
                     await self._route(connection, work, row, row.event, now)
                 else:
                     work.drafts.append(_shown(row))
-        async with self._database.write() as connection:
-            await self._keys.reclassify(connection, work.classes, now)
+        async with self._desk.database.write() as connection:
+            await self._desk.keys.reclassify(connection, work.classes, now)
             await pages.open_pages(connection, work.openings)
             if any(opening.move and opening.move.skipped for opening in work.openings):
-                await self._situation.load_pages(connection, self._rulebook().config)
+                await self._desk.situation.load_pages(connection, self._desk.rulebook().config)
             await outbox.put(connection, work.drafts, now)
             for page_id, intake in work.joining:
                 await self._join(connection, page_id, intake, now)
-            await self._inbox.mark_routed(connection, [row.id for row in waiting])
+            await self._desk.inbox.mark_routed(connection, [row.id for row in waiting])
             await ledger.append(connection, work.records, now)
         for page in (opening.page for opening in work.openings):
             log.info(
@@ -151,18 +135,18 @@ class Dispatch:
     async def _route(
         self, connection: AsyncConnection, work: _Work, row: IntakeRow, event: IntakeEvent, now: datetime
     ) -> None:
-        book = self._rulebook()
+        book = self._desk.rulebook()
         earlier = []
         if book.counts_repeats and event.caller is not None:
             since = row.received_at - LONGEST_REPEAT
-            earlier = await self._inbox.earlier(connection, event.caller, since, row.received_at)
+            earlier = await self._desk.inbox.earlier(connection, event.caller, since, row.received_at)
         # What came before a digest's hour is in that digest, though it be routed a moment after.
         routing = route(book.router, event, row.received_at, earlier)
         work.classes.append((row.key, routing.primary.retention))
-        patient = self._keys.lookup(CALLER, event.caller) if event.caller else None
+        patient = self._desk.keys.lookup(CALLER, event.caller) if event.caller else None
         for decision in routing.all:
             key = bundle_key(decision, event)
-            mac = self._keys.lookup("bundle", key) if key is not None else None
+            mac = self._desk.keys.lookup("bundle", key) if key is not None else None
             if mac is not None and (like := await self._like(connection, work, decision, mac, now)):
                 work.joining.append((like, row.id))
                 joined = Record(Action.JOINED, page=like, objects={"intake": row.id}, patient=patient)
@@ -188,8 +172,8 @@ class Dispatch:
         held = Opening(pages.new_page(row.id, decision, None, room, now), decision, None)
         if decision.hold_until is not None:
             return held
-        reachable = await self._situation.reachable(config, places(config, held.page))
-        move = ladder.open_page(config, decision, now, reachable, self._situation.changes)
+        reachable = await self._desk.situation.reachable(config, places(config, held.page))
+        move = ladder.open_page(config, decision, now, reachable, self._desk.situation.changes)
         return Opening(pages.new_page(row.id, decision, move, room, now), decision, move)
 
     async def _join(
@@ -200,9 +184,9 @@ class Dispatch:
         log.info("page_joined", page=page_id, count=page.count)
         if page.held_until is not None:
             return
-        config = self._rulebook().config
-        await page_message.show(connection, self._inbox, config, page_id, now)
-        _, key = await self._inbox.event_of(connection, intake)
+        config = self._desk.rulebook().config
+        await page_message.show(connection, self._desk.inbox, config, page_id, now)
+        _, key = await self._desk.inbox.event_of(connection, intake)
         again = message(render_again(config, page))
         nudges = [
             Draft(

@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.config import Config
 from bridge.engine import operations, page_message
+from bridge.engine.desk import Desk
 from bridge.engine.messages import message
-from bridge.engine.rulebook import Clock, CurrentRulebook
-from bridge.engine.situation import Situation, destination_of, places
+from bridge.engine.situation import destination_of, places
 from bridge.ledger import Action, Record
 from bridge.model.decision import Decision, Move, StepKind
 from bridge.model.errors import StoreUnavailableError
@@ -30,9 +30,6 @@ from bridge.policy.rendering import render_move
 from bridge.policy.schedule import Change
 from bridge.policy.summaries import render_digest
 from bridge.store import ledger, outbox, pages
-from bridge.store.database import Database
-from bridge.store.inbox import IntakeStore
-from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
 from bridge.store.pages import DueTimer
 from bridge.vault import KeyDestroyedError
@@ -46,29 +43,13 @@ log = structlog.get_logger(__name__)
 class Escalation:
     """Fires each timer once; a step and the messages of it are one transaction."""
 
-    def __init__(
-        self,
-        database: Database,
-        keys: KeyRing,
-        inbox: IntakeStore,
-        rulebook: CurrentRulebook,
-        situation: Situation,
-        *,
-        now: Clock,
-        wake: Callable[[], None],
-    ) -> None:
-        self._database = database
-        self._keys = keys
-        self._inbox = inbox
-        self._rulebook = rulebook
-        self._situation = situation
-        self._now = now
-        self._wake = wake
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
 
     async def step(self) -> float | None:
         """Climb what is due. Returns the seconds until the next timer."""
-        async with self._database.read() as connection:
-            due = await pages.due_timers(connection, self._now(), BATCH)
+        async with self._desk.database.read() as connection:
+            due = await pages.due_timers(connection, self._desk.now(), BATCH)
         released = [timer for timer in due if timer.step == 0]
         if released:
             await self._apart(released, partial(self._release, released))
@@ -76,10 +57,10 @@ class Escalation:
             if timer.step > 0:
                 await self._apart([timer], partial(self._climb, timer))
         if due:
-            self._wake()
-        async with self._database.read() as connection:
+            self._desk.bells.deliver.ring()
+        async with self._desk.database.read() as connection:
             following = await pages.next_due(connection)
-        return None if following is None else max(0.0, (following - self._now()).total_seconds())
+        return None if following is None else max(0.0, (following - self._desk.now()).total_seconds())
 
     async def _apart(self, timers: list[DueTimer], work: Callable[[], Awaitable[None]]) -> None:
         """Do the work for these pages; one that fails must not keep the others from climbing."""
@@ -99,29 +80,29 @@ class Escalation:
         """Try again in a while, or never where the content is gone; operations are told either way."""
         said = "its content is destroyed" if for_good else "it is tried again in a minute"
         text = f"🚨 A page could not climb its ladder: {said}. Page {page}"
-        async with self._database.write() as connection:
+        async with self._desk.database.write() as connection:
             if for_good:
                 await pages.stop_timer(connection, page)
             else:
-                await pages.postpone_timer(connection, page, self._now() + TRY_AGAIN)
-            await operations.tell(connection, self._keys, text, self._now(), page=page)
+                await pages.postpone_timer(connection, page, self._desk.now() + TRY_AGAIN)
+            await operations.tell(connection, self._desk.keys, text, self._desk.now(), page=page)
 
     async def _climb(self, timer: DueTimer) -> None:
-        config, now = self._rulebook().config, self._now()
-        async with self._database.read() as connection:
+        config, now = self._desk.rulebook().config, self._desk.now()
+        async with self._desk.database.read() as connection:
             page = await pages.get_page(connection, timer.page)
-        reachable = await self._situation.reachable(config, places(config, page), page.declined)
-        async with self._database.write() as connection:
+        reachable = await self._desk.situation.reachable(config, places(config, page), page.declined)
+        async with self._desk.database.write() as connection:
             page = await pages.get_page(connection, timer.page, hold=True)
             if not page.state.waiting:
                 await pages.stop_timer(connection, page.id)
                 return
-            changes = self._situation.changes
+            changes = self._desk.situation.changes
             move = _climbed(config, page, reachable, changes, now=now, due=timer.due_at)
             await pages.record_move(connection, page, move)
-            await self._situation.load_pages(connection, config)
+            await self._desk.situation.load_pages(connection, config)
             text = render_move(config, page, move, now)
-            event, key = await self._inbox.event_of(connection, page.latest or page.intake)
+            event, key = await self._desk.inbox.event_of(connection, page.latest or page.intake)
             drafts: list[Draft] = []
             if move.kind is StepKind.OPERATIONS or not move.notify or move.skipped:
                 drafts.append(operations.notice(text.plain.reveal(), key, page=page.id))
@@ -139,7 +120,9 @@ class Escalation:
                     Draft(destination, Purpose.NUDGE, nudge, key, urgency=urgency, page=page.id, target=main)
                 )
             await outbox.put(connection, drafts, now)
-            await page_message.show(connection, self._inbox, config, page.id, now, note=text.plain.reveal())
+            await page_message.show(
+                connection, self._desk.inbox, config, page.id, now, note=text.plain.reveal()
+            )
             await ledger.append(connection, [_climbed_record(page, move)], now)
         log.info(
             "page_climbed",
@@ -153,25 +136,25 @@ class Escalation:
 
     async def _release(self, timers: list[DueTimer]) -> None:
         """End the waiting of pages together, so that a digest can name them all."""
-        config, now = self._rulebook().config, self._now()
-        async with self._database.read() as connection:
+        config, now = self._desk.rulebook().config, self._desk.now()
+        async with self._desk.database.read() as connection:
             held = [await pages.get_page(connection, timer.page) for timer in timers]
         moves: dict[str, Move] = {}
         for page in held:
-            reachable = await self._situation.reachable(config, places(config, page))
+            reachable = await self._desk.situation.reachable(config, places(config, page))
             decision = _decision_of(page)
-            moves[page.id] = ladder.open_page(config, decision, now, reachable, self._situation.changes)
-        async with self._database.write() as connection:
+            moves[page.id] = ladder.open_page(config, decision, now, reachable, self._desk.situation.changes)
+        async with self._desk.database.write() as connection:
             current = [await pages.get_page(connection, page.id, hold=True) for page in held]
             waiting = [page for page in current if page.state.waiting]
             await self._digest(connection, config, waiting, now)
             for page in waiting:
                 await pages.release_page(connection, page.id, moves[page.id])
                 released = await pages.get_page(connection, page.id)
-                event, key = await self._inbox.event_of(connection, page.latest or page.intake)
+                event, key = await self._desk.inbox.event_of(connection, page.latest or page.intake)
                 await outbox.put(connection, page_message.post(config, released, event, key, now), now)
                 log.info("page_released", page=page.id)
-            await self._situation.load_pages(connection, config)
+            await self._desk.situation.load_pages(connection, config)
             rung = [_climbed_record(page, moves[page.id], outcome="quiet_time_over") for page in waiting]
             await ledger.append(connection, rung, now)
 
@@ -184,10 +167,11 @@ class Escalation:
             if len(here) == 1:
                 continue
             opened = [
-                (page, await self._inbox.event_of(connection, page.latest or page.intake)) for page in here
+                (page, await self._desk.inbox.event_of(connection, page.latest or page.intake))
+                for page in here
             ]
             text = render_digest(config, [(page, event) for page, (event, _) in opened], now)
-            key = await self._keys.new_data_key(connection, here[0].retention, now)
+            key = await self._desk.keys.new_data_key(connection, here[0].retention, now)
             await outbox.put(connection, [Draft(destination, Purpose.NOTICE, message(text), key)], now)
 
 

@@ -10,6 +10,8 @@ import structlog
 
 from bridge.model.errors import NightbellError
 
+Step = Callable[[], Awaitable[float | None]]
+
 POLL_SECONDS = 5.0
 ERROR_PAUSE_SECONDS = 1.0
 
@@ -38,7 +40,7 @@ class Wake:
 async def run_loop(
     name: str,
     wake: Wake,
-    step: Callable[[], Awaitable[float | None]],
+    step: Step,
     beat: Callable[[str, BaseException | None], None],
 ) -> None:
     """Run `step` for ever. It returns the seconds until it must run again, or None for "when woken".

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
 
 from bridge.engine import operations
-from bridge.engine.rulebook import Clock, CurrentRulebook
+from bridge.engine.desk import Desk
 from bridge.model.doors import OPERATIONS, Courier, Destination
 from bridge.model.errors import EncryptionUnavailableError, HomeserverError
-from bridge.store.database import Database
-from bridge.store.keys import KeyRing
 
 GRACE = timedelta(seconds=3)
 
@@ -22,29 +19,16 @@ log = structlog.get_logger(__name__)
 class Readiness:
     """Makes every room and shares its keys, at start and whenever members or devices change."""
 
-    def __init__(
-        self,
-        database: Database,
-        keys: KeyRing,
-        courier: Courier,
-        rulebook: CurrentRulebook,
-        *,
-        now: Clock,
-        wake: Callable[[], None],
-    ) -> None:
-        self._database = database
-        self._keys = keys
+    def __init__(self, desk: Desk, courier: Courier) -> None:
+        self._desk = desk
         self._courier = courier
-        self._rulebook = rulebook
-        self._now = now
-        self._wake = wake
         self._unreadable: dict[Destination, datetime] = {}
         self._told: set[Destination] = set()
 
     async def step(self) -> float | None:
         """Look at every room once. Raises HomeserverError; a room that is refused keeps no other from being made."""
         refused: HomeserverError | None = None
-        roster = self._rulebook().config.roster
+        roster = self._desk.rulebook().config.roster
         named = (Destination(room=name) for name in roster.rooms)
         for destination in [OPERATIONS, *(Destination(role) for role in roster.roles), *named]:
             try:
@@ -64,15 +48,15 @@ class Readiness:
         return GRACE.total_seconds() if self._unreadable.keys() - self._told else None
 
     async def _note(self, destination: Destination, reason: str) -> None:
-        since = self._unreadable.setdefault(destination, self._now())
+        since = self._unreadable.setdefault(destination, self._desk.now())
         # Who was just invited is about to join.
-        if destination in self._told or self._now() - since < GRACE:
+        if destination in self._told or self._desk.now() - since < GRACE:
             return
         self._told.add(destination)
         log.warning("room_unreadable", destination=str(destination), reason=reason)
         if destination == OPERATIONS:
             return
         text = f"⚠️ {destination}: nobody in the room could read a page now ({reason}). Pages for it climb at once."
-        async with self._database.write() as connection:
-            await operations.tell(connection, self._keys, text, self._now())
-        self._wake()
+        async with self._desk.database.write() as connection:
+            await operations.tell(connection, self._desk.keys, text, self._desk.now())
+        self._desk.bells.deliver.ring()

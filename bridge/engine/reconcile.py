@@ -14,9 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.engine import operations
+from bridge.engine.desk import Desk
 from bridge.engine.messages import message, replacement
-from bridge.engine.pulse import Pulse
-from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.model.doors import OPERATIONS
 from bridge.model.errors import SourceError
 from bridge.model.event import IntakeEvent
@@ -24,9 +23,6 @@ from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
 from bridge.policy.rendering import PageText, as_html
 from bridge.store import outbox, reconciliations
-from bridge.store.database import Database
-from bridge.store.inbox import IntakeStore
-from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
 from bridge.store.reconciliations import Reconciled
 
@@ -67,23 +63,17 @@ class Meters:
 class Reconciliation:
     """One channel's."""
 
-    database: Database
-    keys: KeyRing
-    inbox: IntakeStore
+    desk: Desk
     channel: ChannelId
     recount: Callable[[datetime, datetime], Awaitable[Sequence[IntakeEvent]]]
-    rulebook: CurrentRulebook
-    pulse: Pulse
     meters: Meters
-    now: Clock
-    wake: Callable[[], None]
     due: datetime | None = None
     pause: timedelta = FIRST_PAUSE
     trouble: str | None = field(default=None)
 
     async def step(self) -> float | None:
         """Ask if it is time to; take what is missing. Returns when to look again."""
-        now = self.now()
+        now = self.desk.now()
         # A time that lies further ahead was set before the clock was set back.
         if self.due is not None and now < self.due <= now + LONGEST_PAUSE:
             return (self.due - now).total_seconds()
@@ -95,51 +85,51 @@ class Reconciliation:
             await self._failed(str(error))
             return None
         missing = 0
-        for event in await self.inbox.missing(told):
-            missing += not (await self.inbox.accept(event)).duplicate
+        for event in await self.desk.inbox.missing(told):
+            missing += not (await self.desk.inbox.accept(event)).duplicate
         await self._done(state, until, missing)
-        self.due = self.now() + EVERY if until >= now - SETTLE else None
+        self.due = self.desk.now() + EVERY if until >= now - SETTLE else None
         return None
 
     async def _state(self, now: datetime) -> Reconciled:
         """How far it is. It begins when it is first looked at: what a source knows of before is somebody else's."""
-        async with self.database.read() as connection:
+        async with self.desk.database.read() as connection:
             known = await reconciliations.get(connection, self.channel)
         if known is not None:
             return known
         begun = Reconciled(now - SETTLE, now - SETTLE)
-        async with self.database.write() as connection:
+        async with self.desk.database.write() as connection:
             await reconciliations.put(connection, self.channel, begun)
         return begun
 
     async def _failed(self, trouble: str) -> None:
         self.meters.failures.labels(self.channel).inc()
         log.warning("reconcile_failed", channel=self.channel, trouble=trouble)
-        self.due = self.now() + self.pause
+        self.due = self.desk.now() + self.pause
         self.pause = min(self.pause * 2, LONGEST_PAUSE)
-        self.pulse.say(f"reconcile {self.channel}", trouble)
+        self.desk.pulse.say(f"reconcile {self.channel}", trouble)
         if trouble != self.trouble:
             text = f"⚠️ {self.channel} can't be reconciled: {trouble}. It is tried again."
-            async with self.database.write() as connection:
-                await operations.tell(connection, self.keys, text, self.now())
+            async with self.desk.database.write() as connection:
+                await operations.tell(connection, self.desk.keys, text, self.desk.now())
             self.trouble = trouble
-            self.wake()
+            self.desk.bells.deliver.ring()
 
     async def _done(self, state: Reconciled, until: datetime, missing: int) -> None:
-        now, zone = self.now(), self.rulebook().config.roster.time_zone
+        now, zone = self.desk.now(), self.desk.rulebook().config.roster.time_zone
         day = until.astimezone(zone).date().isoformat()
         if day != state.day:
             state = replace(state, day=day, missing=0, line=None, said_at=None)
         due = state.said_at is None or now - state.said_at >= LINE_EVERY
         state = replace(state, through=until, missing=state.missing + missing)
         clock = f"{until.astimezone(zone):%H:%M:%S}"
-        async with self.database.write() as connection:
+        async with self.desk.database.write() as connection:
             if missing:
                 text = (
                     f"⚠️ {self.channel}: {missing} events had not come in; they were asked for and taken. "
                     "See whether its source can reach the bridge."
                 )
-                await operations.tell(connection, self.keys, text, now)
+                await operations.tell(connection, self.desk.keys, text, now)
             if missing or due or self.trouble:
                 text = f"{self.channel}: reconciled through {clock}, {state.missing} missing"
                 state = await self._say(connection, state, text, now)
@@ -147,15 +137,15 @@ class Reconciliation:
         self.meters.through.labels(self.channel).set(until.timestamp())
         self.meters.missing.labels(self.channel).inc(missing)
         log.info("reconciled", channel=self.channel, missing=missing)
-        self.pulse.say(f"reconcile {self.channel}", f"through {until:%Y-%m-%dT%H:%M:%SZ}")
+        self.desk.pulse.say(f"reconcile {self.channel}", f"through {until:%Y-%m-%dT%H:%M:%SZ}")
         self.pause, self.trouble = FIRST_PAUSE, None
-        self.wake()
+        self.desk.bells.deliver.ring()
 
     async def _say(
         self, connection: AsyncConnection, state: Reconciled, text: str, now: datetime
     ) -> Reconciled:
         """The line of the day: a message at first, and edits of it then, which ring nobody."""
-        key = await self.keys.new_data_key(connection, operations.OPERATIONS_CLASS, now)
+        key = await self.desk.keys.new_data_key(connection, operations.OPERATIONS_CLASS, now)
         shown = PageText(Phi(text), Phi(as_html(text)), (), notice=True)
         if state.line is None:
             draft = Draft(OPERATIONS, Purpose.NOTICE, message(shown), key)

@@ -12,13 +12,11 @@ from bridge.config import Config, ConfigError, Problem, load, with_calendars
 from bridge.config.values import SecretUnreadableError
 from bridge.engine import operations
 from bridge.engine.calendars import CalendarUnavailableError, complete, fetch
-from bridge.engine.loop import Wake
-from bridge.engine.rulebook import Clock, LiveRulebook, Rulebook
+from bridge.engine.desk import Desk
+from bridge.engine.rulebook import Rulebook
 from bridge.ledger import Action, Record
 from bridge.policy.proof import prove
 from bridge.store import ledger, pages, reloads
-from bridge.store.database import Database
-from bridge.store.keys import KeyRing
 from bridge.vault import VaultError
 
 SHOWN_PROBLEMS = 5
@@ -32,22 +30,12 @@ class Reload:
 
     def __init__(
         self,
-        database: Database,
-        keys: KeyRing,
-        live: LiveRulebook,
+        desk: Desk,
         *,
-        now: Clock,
-        bell: Wake,
-        wake: Callable[[], None],
         take_keys: Callable[[Config], Awaitable[str]],
         refused: Callable[[Config], Iterable[Problem]] = lambda _: (),
     ) -> None:
-        self._database = database
-        self._keys = keys
-        self._live = live
-        self._now = now
-        self._wake = wake
-        self._bell = bell
+        self._desk = desk
         self._refused = refused
         self._take_keys = take_keys
         self._asked = False
@@ -55,31 +43,31 @@ class Reload:
     def ask(self) -> None:
         """Somebody wants a reload: by SIGHUP, or by a word in the operations room."""
         self._asked = True
-        self._bell.ring()
+        self._desk.bells.reload.ring()
 
     async def step(self) -> float | None:
         """Reload if it was asked for, and tell the operations room what came of it."""
-        async with self._database.read() as connection:
+        async with self._desk.database.read() as connection:
             commands = await reloads.waiting(connection)
         if not self._asked and not commands:
             return None
         self._asked = False
         taken, said = await self._reload()
-        async with self._database.write() as connection:
+        async with self._desk.database.write() as connection:
             await reloads.answer(connection, commands, said)
-            await operations.tell(connection, self._keys, said, self._now())
-            objects = {"config": self._live().config.hash}
+            await operations.tell(connection, self._desk.keys, said, self._desk.now())
+            objects = {"config": self._desk.rulebook().config.hash}
             outcome = "taken" if taken else "refused"
             record = Record(Action.CONFIG_LOADED, objects=objects, outcome=outcome)
-            await ledger.append(connection, [record], self._now())
-        self._wake()
+            await ledger.append(connection, [record], self._desk.now())
+        self._desk.bells.decided()
         return None
 
     async def _reload(self) -> tuple[bool, str]:
-        present = self._live().config
+        present = self._desk.rulebook().config
         try:
-            config = await complete(await asyncio.to_thread(load, present.directory), self._database)
-            async with self._database.read() as connection:
+            config = await complete(await asyncio.to_thread(load, present.directory), self._desk.database)
+            async with self._desk.database.read() as connection:
                 _keeps(config, await pages.names_in_use(connection))
             book = await asyncio.to_thread(self._checked, await self._fetched(config))
             known = await self._take_keys(book.config)
@@ -90,7 +78,7 @@ class Reload:
         except (VaultError, SecretUnreadableError) as error:
             log.warning("operator_keys_refused", reason=str(error))
             return False, f"⚠️ The operator's keys were not taken, nor the configuration. {error}"
-        self._live.replace(book)
+        self._desk.rulebook.replace(book)
         was = present.nightbell.model_copy(update={"keys": book.config.nightbell.keys})
         restart = NEEDS_RESTART if book.config.nightbell != was else ""
         log.info("config_loaded", hash=book.config.hash)
@@ -105,7 +93,7 @@ class Reload:
         return config
 
     def _checked(self, config: Config) -> Rulebook:
-        problems = (*self._refused(config), *prove(config, self._now()).problems)
+        problems = (*self._refused(config), *prove(config, self._desk.now()).problems)
         if problems:
             raise ConfigError(problems)
         return Rulebook.of(config)

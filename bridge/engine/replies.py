@@ -6,14 +6,13 @@ had the answer, gets the very same. Where a source passes no answer on, it is ke
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.config.routing import LONGEST_REPEAT
-from bridge.engine.rulebook import Clock, CurrentRulebook
+from bridge.engine.desk import Desk
 from bridge.ledger import Action, Record
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import IntakeId
@@ -21,9 +20,7 @@ from bridge.model.phi import Phi
 from bridge.policy.consent import consent
 from bridge.policy.routing import route
 from bridge.store import ledger, replies
-from bridge.store.database import Database
-from bridge.store.inbox import CALLER, IntakeStore
-from bridge.store.keys import KeyRing
+from bridge.store.inbox import CALLER
 
 # Two machines that answer each other must come to an end.
 NOT_AGAIN = timedelta(minutes=10)
@@ -35,24 +32,8 @@ log = structlog.get_logger(__name__)
 class Replies:
     """Asked by the channels whose sources send on what they are answered."""
 
-    def __init__(
-        self,
-        database: Database,
-        keys: KeyRing,
-        inbox: IntakeStore,
-        rulebook: CurrentRulebook,
-        *,
-        now: Clock,
-        beat: Callable[[str, Exception | None], None],
-        wake: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._database = database
-        self._keys = keys
-        self._inbox = inbox
-        self._rulebook = rulebook
-        self._now = now
-        self._beat = beat
-        self._wake = wake
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
 
     async def __call__(self, event: IntakeEvent, intake: IntakeId) -> str | None:
         """The words for the sender of an accepted event, or None. Whatever goes wrong, the event stays accepted."""
@@ -61,28 +42,28 @@ class Replies:
     async def owe(self, event: IntakeEvent, intake: IntakeId) -> None:
         """The same, to be sent to them instead of given back."""
         if await self._said(event, intake, owed=True):
-            self._wake()
+            self._desk.bells.texting.ring()
 
     async def _said(self, event: IntakeEvent, intake: IntakeId, *, owed: bool) -> str | None:
         try:
             said = await self._reply(event, event.caller, intake, owed=owed) if event.caller else None
         except Exception as error:  # noqa: BLE001 - the page goes on; health tells that callers hear nothing
             log.warning("reply_failed", intake=intake, error=type(error).__name__)
-            self._beat("replies", error)
+            self._desk.pulse.beat("replies", error)
             return None
         return said
 
     async def _reply(
         self, event: IntakeEvent, caller: Phi[str], intake: IntakeId, *, owed: bool
     ) -> str | None:
-        number = self._keys.lookup(f"{OPT_OUT} {event.channel}", caller)
+        number = self._desk.keys.lookup(f"{OPT_OUT} {event.channel}", caller)
         wish = consent(event.body.reveal())
         if wish is not None:
-            async with self._database.write() as connection:
-                await replies.note_consent(connection, number, self._now(), given=wish)
-        if wish is False or not self._rulebook().replies:
+            async with self._desk.database.write() as connection:
+                await replies.note_consent(connection, number, self._desk.now(), given=wish)
+        if wish is False or not self._desk.rulebook().replies:
             return None
-        async with self._database.read() as connection:
+        async with self._desk.database.read() as connection:
             received, kept = await replies.given(connection, intake)
             if kept is not None:
                 return kept or None
@@ -92,27 +73,27 @@ class Replies:
                 text, outcome = "", "opted_out"
             elif decided and await self._has_just_had(connection, event, caller, decided, received):
                 text, outcome = "", "told_before"
-        async with self._database.write() as connection:
+        async with self._desk.database.write() as connection:
             await replies.give(connection, intake, text)
             if owed and text:  # of which the ledger is told when it is sent
-                await replies.owe(connection, intake, event.channel, self._now())
+                await replies.owe(connection, intake, event.channel, self._desk.now())
             elif decided:
-                objects = {"intake": intake, "config": self._rulebook().config.hash}
-                patient = self._keys.lookup(CALLER, caller)
+                objects = {"intake": intake, "config": self._desk.rulebook().config.hash}
+                patient = self._desk.keys.lookup(CALLER, caller)
                 record = Record(Action.REPLIED, objects=objects, outcome=outcome, patient=patient)
-                await ledger.append(connection, [record], self._now())
-        self._beat("replies", None)
+                await ledger.append(connection, [record], self._desk.now())
+        self._desk.pulse.beat("replies", None)
         return text or None
 
     async def _decided(
         self, connection: AsyncConnection, event: IntakeEvent, caller: Phi[str], received: datetime
     ) -> str | None:
         """The words of the rule that takes the event; if it has none, of the first that adds to it."""
-        book = self._rulebook()
+        book = self._desk.rulebook()
         earlier: list[datetime] = []
         if book.counts_repeats:
             since = received - LONGEST_REPEAT
-            earlier = await self._inbox.earlier(connection, caller, since, received)
+            earlier = await self._desk.inbox.earlier(connection, caller, since, received)
         said = [decision.auto_reply for decision in route(book.router, event, received, earlier).all]
         return next((words for words in said if words), None)
 
@@ -124,5 +105,5 @@ class Replies:
         text: str,
         received: datetime,
     ) -> bool:
-        mac = self._keys.lookup(CALLER, caller)
+        mac = self._desk.keys.lookup(CALLER, caller)
         return await replies.told(connection, event.channel, mac, text, received - NOT_AGAIN, received)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
 
 from bridge.config import Config
 from bridge.engine import operations
+from bridge.engine.desk import Desk
 from bridge.engine.messages import message
-from bridge.engine.rulebook import Clock, CurrentRulebook
-from bridge.engine.situation import Situation
 from bridge.ledger import Action, Record
 from bridge.model.doors import Destination
 from bridge.model.ids import PersonId, RoleId
@@ -20,8 +18,6 @@ from bridge.policy.rendering import duration
 from bridge.policy.schedule import BEFORE_HAND_OVER, Change, HandOver, holders
 from bridge.policy.summaries import render_call_up, render_hand_over
 from bridge.store import ledger, outbox, pages, shifts
-from bridge.store.database import Database
-from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Purpose
 from bridge.store.shifts import Held
 
@@ -36,24 +32,8 @@ log = structlog.get_logger(__name__)
 class Shifts:
     """Looks at every role's holder every few seconds, and acts on what has changed."""
 
-    def __init__(
-        self,
-        database: Database,
-        keys: KeyRing,
-        rulebook: CurrentRulebook,
-        situation: Situation,
-        *,
-        now: Clock,
-        changed: Callable[[], None],
-        wake: Callable[[], None],
-    ) -> None:
-        self._database = database
-        self._keys = keys
-        self._rulebook = rulebook
-        self._situation = situation
-        self._now = now
-        self._changed = changed
-        self._wake = wake
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
         self._recorded: dict[RoleId, Held | None] = {}
         self._called: dict[RoleId, frozenset[PersonId]] | None = None
         # Who takes over soon, and when to find out whether they could read; None once that was done.
@@ -61,14 +41,14 @@ class Shifts:
 
     async def step(self) -> float | None:
         """Record and announce hand-overs that have happened; check the next ones. Returns when to look again."""
-        config, now = self._rulebook().config, self._now()
+        config, now = self._desk.rulebook().config, self._desk.now()
         await self._follow_pages(config)
         for role in config.roster.roles:
-            present = _first(holders(config, role, now, self._situation.changes))
-            soon = _first(holders(config, role, now + BEFORE_HAND_OVER, self._situation.changes))
+            present = _first(holders(config, role, now, self._desk.situation.changes))
+            soon = _first(holders(config, role, now + BEFORE_HAND_OVER, self._desk.situation.changes))
             at_start = role not in self._recorded
             if at_start:
-                async with self._database.read() as connection:
+                async with self._desk.database.read() as connection:
                     self._recorded[role] = await shifts.held_at(connection, role, now)
             recorded = self._recorded[role]
             if at_start or recorded is None or recorded.holder != present:
@@ -81,18 +61,18 @@ class Shifts:
 
     async def _follow_pages(self, config: Config) -> None:
         """Rooms that follow the shift are for those, too, whom pages have come to, and no longer than that."""
-        async with self._database.read() as connection:
-            await self._situation.load_pages(connection, config)
-        called = {role: self._situation.called_in(role) for role in config.roster.roles}
+        async with self._desk.database.read() as connection:
+            await self._desk.situation.load_pages(connection, config)
+        called = {role: self._desk.situation.called_in(role) for role in config.roster.roles}
         if self._called is not None and called != self._called:
-            self._changed()
+            self._desk.bells.readiness.ring()
         self._called = called
 
     async def _hand_over(
         self, config: Config, role: RoleId, recorded: Held | None, present: PersonId | None, now: datetime
     ) -> None:
         changed = recorded is None or recorded.holder != present
-        async with self._database.write() as connection:
+        async with self._desk.database.write() as connection:
             records = [_held(config, role, now, present)] if changed else []
             if recorded is not None:
                 made = await shifts.changes(connection, recorded.start)
@@ -105,38 +85,38 @@ class Shifts:
                 outgoing = recorded.holder if recorded.holder in config.roster.people else None
                 hand_over = HandOver(role, now, outgoing, present)
                 text = render_hand_over(config, hand_over, await pages.open_of_role(connection, role), now)
-                key = await self._keys.new_data_key(connection, operations.OPERATIONS_CLASS, now)
+                key = await self._desk.keys.new_data_key(connection, operations.OPERATIONS_CLASS, now)
                 said = Draft(Destination(role), Purpose.NOTICE, message(text), key)
                 await outbox.put(connection, [said], now)
         if not records:
             return
         self._recorded[role] = records[-1]
         log.info("role_handed_over", role=role, holder=present)
-        self._changed()
-        self._wake()
+        self._desk.bells.readiness.ring()
+        self._desk.bells.deliver.ring()
 
     async def _look_after(self, config: Config, role: RoleId, incoming: PersonId, now: datetime) -> None:
         """Half an hour before a hand-over, find out whether the incoming person could read the room."""
         known, look_at = self._coming.get(role, (None, None))
         if known != incoming:
             self._coming[role] = (incoming, now + JOINING)
-            self._changed()
+            self._desk.bells.readiness.ring()
             return
         if look_at is None or now < look_at:
             return
         self._coming[role] = (incoming, None)
-        reachable = await self._situation.reachable(config, [Destination(role)])
+        reachable = await self._desk.situation.reachable(config, [Destination(role)])
         duty, person = config.roster.roles[role].name, config.roster.people[incoming]
         if not reachable(role, incoming):
             text = (
                 f"⚠️ {person.name} takes over {duty} within half an hour and could not read a page: not in the "
                 "room, or without a verified session. Pages would pass them by."
             )
-            async with self._database.write() as connection:
-                await operations.tell(connection, self._keys, text, self._now())
-            self._wake()
+            async with self._desk.database.write() as connection:
+                await operations.tell(connection, self._desk.keys, text, self._desk.now())
+            self._desk.bells.deliver.ring()
             return
-        seen = await self._situation.last_active(person.matrix)
+        seen = await self._desk.situation.last_active(person.matrix)
         if seen is not None and now - seen > config.roster.seen_within:
             await self._call_up(config, role, incoming, now - seen)
 
@@ -148,14 +128,16 @@ class Shifts:
             f"{duration(silent)}. They were asked in the room; please call them."
         )
         asked = render_call_up(config, role, incoming, silent)
-        async with self._database.write() as connection:
-            await operations.tell(connection, self._keys, text, self._now())
-            key = await self._keys.new_data_key(connection, operations.OPERATIONS_CLASS, self._now())
+        async with self._desk.database.write() as connection:
+            await operations.tell(connection, self._desk.keys, text, self._desk.now())
+            key = await self._desk.keys.new_data_key(
+                connection, operations.OPERATIONS_CLASS, self._desk.now()
+            )
             await outbox.put(
-                connection, [Draft(Destination(role), Purpose.NOTICE, message(asked), key)], self._now()
+                connection, [Draft(Destination(role), Purpose.NOTICE, message(asked), key)], self._desk.now()
             )
         log.warning("incoming_not_seen", role=role, person=incoming)
-        self._wake()
+        self._desk.bells.deliver.ring()
 
 
 def gone_by(config: Config, recorded: Held, now: datetime, changes: tuple[Change, ...]) -> list[Held]:

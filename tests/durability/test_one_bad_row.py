@@ -13,8 +13,6 @@ from sqlalchemy import update
 
 from bridge.engine.deliver import Delivery
 from bridge.engine.dispatch import Dispatch
-from bridge.engine.rulebook import LiveRulebook, Rulebook
-from bridge.engine.situation import Situation
 from bridge.model.doors import OPERATIONS, Destination, Envelope, RawRoomEvent, RoomMessage
 from bridge.model.errors import HomeserverError, PlaintextRefusedError
 from bridge.model.event import EventKind, IntakeEvent
@@ -27,7 +25,7 @@ from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Draft, Entry, Purpose
 from bridge.vault import Vault
-from tests.policy.hospital import hospital
+from tests.desk import desk
 from tests.store.conftest import NOW
 
 HEART, BRAIN = Destination(RoleId("cardiology")), Destination(RoleId("neurology"))
@@ -186,8 +184,7 @@ async def test_an_event_that_does_not_open_is_told_of_and_keeps_no_other_back(po
         await connection.execute(
             update(tables.intake).where(tables.intake.c.seq == 1).values(sealed=b"not what it was")
         )
-    live, situation = LiveRulebook(Rulebook.of(hospital())), Situation(lambda: NOW)
-    loop = Dispatch(post.database, post.keys, inbox, live, situation, now=lambda: NOW, wake=lambda: None)
+    loop = Dispatch(desk(post.database, post.keys, lambda: NOW))
     await loop.step()
     async with post.database.read() as connection:
         assert await inbox.waiting(connection, 10) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from bridge.engine.adoption import Adoption, adopt
+from bridge.engine.adoption import adopt
+from bridge.engine.desk import Desk
 from bridge.engine.dispatch import Dispatch
 from bridge.engine.escalate import Escalation
 from bridge.engine.rulebook import LiveRulebook, Rulebook
-from bridge.engine.situation import Situation
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.page import Page
@@ -26,6 +26,7 @@ from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.store.tables import outbox as outbox_table
 from bridge.vault import Vault
+from tests.desk import desk
 from tests.policy.hospital import hospital, role
 
 DUTY = {"rules": [{"when": {"words": "pain"}, "then": {"role": "duty"}}], "roles": {"duty": role("Duty")}}
@@ -35,12 +36,24 @@ DUTY = {"rules": [{"when": {"words": "pain"}, "then": {"role": "duty"}}], "roles
 class House:
     """A bridge's rows, and a clock that the test sets."""
 
-    database: Database
-    keys: KeyRing
-    inbox: IntakeStore
-    live: LiveRulebook
-    situation: Situation
-    clock: list[datetime] = field(default_factory=lambda: [datetime(2026, 11, 24, 3, 12, tzinfo=UTC)])
+    desk: Desk
+    clock: list[datetime]
+
+    @property
+    def database(self) -> Database:
+        return self.desk.database
+
+    @property
+    def keys(self) -> KeyRing:
+        return self.desk.keys
+
+    @property
+    def inbox(self) -> IntakeStore:
+        return self.desk.inbox
+
+    @property
+    def live(self) -> LiveRulebook:
+        return self.desk.rulebook
 
     def now(self) -> datetime:
         return self.clock[0]
@@ -49,19 +62,16 @@ class House:
         await self.inbox.accept(
             IntakeEvent(ChannelId("sms"), Phi(body), EventKind.TEXT, Phi(body), caller=Phi("+15550200"))
         )
-        parts = (self.database, self.keys, self.inbox, self.live, self.situation)
-        await Dispatch(*parts, now=self.now, wake=lambda: None).step()
+        await Dispatch(self.desk).step()
         return (await self.pages())[-1]
 
     async def restart(self, **changes: Any) -> None:
-        config = hospital(**changes)
-        self.live.replace(Rulebook.of(config))
-        await adopt(Adoption(self.database, self.keys, self.inbox, config, self.situation), self.now())
+        self.live.replace(Rulebook.of(hospital(**changes)))
+        await adopt(self.desk, self.now())
 
     async def climb(self, **later: int) -> None:
         self.clock[0] += timedelta(**later)
-        parts = (self.database, self.keys, self.inbox, self.live, self.situation)
-        await Escalation(*parts, now=self.now, wake=lambda: None).step()
+        await Escalation(self.desk).step()
 
     async def pages(self) -> list[Page]:
         async with self.database.read() as connection:
@@ -81,13 +91,8 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     database = Database(f"sqlite:///{tmp_path / 'nightbell.db'}")
     await database.migrate()
     keys = KeyRing(Vault(bytes(range(32))))
-    made: list[House] = []
-
-    def now() -> datetime:
-        return made[0].now()
-
+    clock = [datetime(2026, 11, 24, 3, 12, tzinfo=UTC)]
     live = LiveRulebook(Rulebook.of(hospital(**DUTY)))
-    made.append(House(database, keys, IntakeStore(database, keys, now, lambda: None), live, Situation(now)))
-    await keys.claim(database, now())
-    yield made[0]
+    await keys.claim(database, clock[0])
+    yield House(desk(database, keys, lambda: clock[0], live), clock)
     await database.close()

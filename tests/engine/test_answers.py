@@ -47,17 +47,7 @@ async def test_words_about_what_is_destroyed_are_answered_and_keep_nobody_elses_
         await connection.execute(
             update(outbox).where(outbox.c.purpose == "page").values(event=PAGE, room=ROOM, state="sent")
         )
-    answers = Answers(
-        house.database,
-        house.keys,
-        house.inbox,
-        cast("Courier", SimpleNamespace(read=read)),
-        rulebook=house.live,
-        situation=house.situation,
-        now=house.now,
-        wake=lambda: None,
-        reload=lambda: None,
-    )
+    answers = Answers(house.desk, cast("Courier", SimpleNamespace(read=read)), lambda: None)
     gone = await house.text("chest pain that is over")
     async with house.database.write() as connection:
         await connection.execute(

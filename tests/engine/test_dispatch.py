@@ -11,7 +11,6 @@ from sqlalchemy import select
 from bridge.engine import dispatch
 from bridge.engine.dispatch import Dispatch
 from bridge.engine.rulebook import LiveRulebook, Rulebook
-from bridge.engine.situation import Situation
 from bridge.model.doors import OPERATIONS
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, OutboxId
@@ -27,6 +26,7 @@ from tests.channels.pbx import Pbx, pbx
 from tests.channels.test_asterisk import VOICEMAIL, bridged, until
 from tests.channels.test_smtp import send_captured
 from tests.channels.wire import SMTP, RememberingInbox, listening
+from tests.desk import desk
 from tests.policy.hospital import hospital, local
 
 NOW = datetime(2026, 11, 24, 3, 12, tzinfo=UTC)
@@ -57,8 +57,7 @@ async def test_what_came_just_before_a_digests_hour_does_not_wait_for_the_next(
     inbox = IntakeStore(database, keys, lambda: digest - moment, lambda: None)
     daily = {"role": "switchboard", "priority": "routine", "quiet_hours": "daily"}
     config = hospital(fallback=daily, quiet_hours={"daily": {"digest": ["12:00"]}})
-    live, situation = LiveRulebook(Rulebook.of(config)), Situation(lambda: digest + moment)
-    loop = Dispatch(database, keys, inbox, live, situation, now=lambda: digest + moment, wake=lambda: None)
+    loop = Dispatch(desk(database, keys, lambda: digest + moment, LiveRulebook(Rulebook.of(config))))
     await inbox.accept(IntakeEvent(ChannelId("sms"), Phi("1"), EventKind.TEXT, Phi("a report")))
     await loop.step()
     async with database.read() as connection:
@@ -72,8 +71,7 @@ async def test_an_event_that_cannot_be_routed_goes_to_operations_and_keeps_no_ot
     monkeypatch.setattr(dispatch, "route", strange)
     database, keys = archive
     inbox = IntakeStore(database, keys, lambda: NOW, lambda: None)
-    live, situation = LiveRulebook(Rulebook.of(hospital())), Situation(lambda: NOW)
-    loop = Dispatch(database, keys, inbox, live, situation, now=lambda: NOW, wake=lambda: None)
+    loop = Dispatch(desk(database, keys, lambda: NOW))
     for words in ("something strange", "chest pain"):
         await inbox.accept(IntakeEvent(ChannelId("sms"), Phi(words), EventKind.TEXT, Phi(words)))
     await loop.step()
@@ -95,8 +93,8 @@ async def test_a_voicemail_of_which_asterisk_and_its_mail_tell_is_one_page_with_
     database, keys = archive
     rule = {"when": {"recipient": ["100@default", "100"]}, "then": {"role": "cardiology", "bundle": "5 min"}}
     inbox = IntakeStore(database, keys, lambda: NOW, lambda: None)
-    live, situation = LiveRulebook(Rulebook.of(hospital(rules=[rule]))), Situation(lambda: NOW)
-    loop = Dispatch(database, keys, inbox, live, situation, now=lambda: NOW, wake=lambda: None)
+    live = LiveRulebook(Rulebook.of(hospital(rules=[rule])))
+    loop = Dispatch(desk(database, keys, lambda: NOW, live))
     for event in reversed(told_twice) if first == "mail" else told_twice:
         await inbox.accept(event)
         await loop.step()

@@ -15,7 +15,6 @@ from sqlalchemy import update
 
 from bridge.engine.pulse import Pulse
 from bridge.engine.reconcile import EVERY, LONGEST, OVERLAP, SETTLE, Meters, Reconciliation
-from bridge.engine.rulebook import LiveRulebook, Rulebook
 from bridge.model.attachment import Attachment
 from bridge.model.doors import OPERATIONS, Envelope
 from bridge.model.errors import SourceError
@@ -28,7 +27,7 @@ from bridge.store.inbox import IntakeRow, IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.store.tables import intake
 from bridge.vault import Vault
-from tests.policy.hospital import hospital
+from tests.desk import desk
 
 SMS = ChannelId("clinic-sms")
 START = datetime(2026, 11, 24, 20, 4, 20, tzinfo=UTC)
@@ -77,18 +76,8 @@ class Bench:
         return self.at
 
     def restart(self) -> None:
-        self.loop = Reconciliation(
-            self.database,
-            self.keys,
-            self.inbox,
-            SMS,
-            self.source.recount,
-            LiveRulebook(Rulebook.of(hospital())),
-            self.pulse,
-            self.meters,
-            self.now,
-            lambda: None,
-        )
+        place = desk(self.database, self.keys, self.now, pulse=self.pulse)
+        self.loop = Reconciliation(place, SMS, self.source.recount, self.meters)
 
     async def look(self, later: timedelta = EVERY) -> None:
         self.at += later

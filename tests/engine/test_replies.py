@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bridge.engine.desk import Desk
 from bridge.engine.replies import Replies
 from bridge.engine.rulebook import LiveRulebook, Rulebook
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, protect_optional
 from bridge.store.database import Database
-from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.store.ledger import head, links
 from bridge.vault import Vault
+from tests.desk import desk
 from tests.policy.hospital import hospital
 
 CALLED = "We have called a doctor."
@@ -41,12 +42,9 @@ RULES: dict[str, Any] = {
 class House:
     """The inbox and what answers beside it, on a clock that the test sets."""
 
-    database: Database
-    inbox: IntakeStore
+    desk: Desk
     replies: Replies
-    live: LiveRulebook
     now: datetime = datetime(2026, 11, 24, 3, 12, tzinfo=UTC)
-    well: list[str | None] = field(default_factory=list)
 
     async def text(
         self, body: str, key: str, caller: str | None = "+15550200", channel: str = "sms"
@@ -55,17 +53,17 @@ class House:
         event = IntakeEvent(
             ChannelId(channel), Phi(key), EventKind.TEXT, Phi(body), caller=protect_optional(caller)
         )
-        receipt = await self.inbox.accept(event)
+        receipt = await self.desk.inbox.accept(event)
         return await self.replies(event, receipt.intake)
 
     def later(self, **time: int) -> None:
         self.now += timedelta(**time)
 
     def use(self, **routing: Any) -> None:
-        self.live.replace(Rulebook.of(hospital(**routing)))
+        self.desk.rulebook.replace(Rulebook.of(hospital(**routing)))
 
     async def outcomes(self) -> list[str]:
-        async with self.database.read() as connection:
+        async with self.desk.database.read() as connection:
             until = (await head(connection)).seq
             found = [link async for link in links(connection, until=until)]
         return [link.record.outcome for link in found if link.record.action == "replied"]
@@ -82,16 +80,8 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     def now() -> datetime:
         return made[0].now
 
-    inbox = IntakeStore(database, keys, now, lambda: None)
-    replies = Replies(
-        database,
-        keys,
-        inbox,
-        live,
-        now=now,
-        beat=lambda _, error: made[0].well.append(type(error).__name__ if error else None),
-    )
-    made.append(House(database, inbox, replies, live))
+    work = desk(database, keys, now, live)
+    made.append(House(work, Replies(work)))
     await keys.claim(database, made[0].now)
     yield made[0]
     await database.close()
@@ -167,8 +157,8 @@ async def test_an_answer_that_cannot_be_found_leaves_the_event_accepted_and_heal
     with monkeypatch.context() as patched:
         patched.setattr("bridge.engine.replies.route", broken)
         assert await house.text("chest pain", "1") is None
-    async with house.database.read() as connection:
-        assert len(await house.inbox.waiting(connection, 10)) == 1
-    assert house.well == ["ZeroDivisionError"]
+    async with house.desk.database.read() as connection:
+        assert len(await house.desk.inbox.waiting(connection, 10)) == 1
+    assert house.desk.pulse.parts()["replies"] == "ZeroDivisionError"
     assert await house.text("chest pain", "1") == CALLED
-    assert house.well == ["ZeroDivisionError", None]
+    assert house.desk.pulse.parts()["replies"] == "well"

@@ -12,8 +12,6 @@ from sqlalchemy import select
 
 from bridge.engine.dispatch import Dispatch
 from bridge.engine.reports import FETCHED_WITHIN, PATIENCE, Reports, received, waiting
-from bridge.engine.rulebook import LiveRulebook, Rulebook
-from bridge.engine.situation import Situation
 from bridge.model.errors import ReportError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId, UserId
@@ -28,7 +26,7 @@ from bridge.store.keys import KeyRing
 from bridge.store.retention import destroy_intakes
 from bridge.store.tables import intake, ledger, report
 from bridge.vault import Vault
-from tests.policy.hospital import hospital
+from tests.desk import desk
 
 DESK = ChannelId("desk")
 
@@ -63,11 +61,7 @@ class Exchange:
     async def page(self, key: str = "1") -> IntakeId:
         event = IntakeEvent(DESK, Phi(key), EventKind.PAGE, Phi("Chest pain"))
         receipt = await self.inbox.accept(event)
-        situation = Situation(lambda: self.now)
-        live = LiveRulebook(Rulebook.of(hospital()))
-        await Dispatch(
-            self.database, self.keys, self.inbox, live, situation, now=lambda: self.now, wake=lambda: None
-        ).step()
+        await Dispatch(desk(self.database, self.keys, lambda: self.now)).step()
         return receipt.intake
 
     async def page_of(self) -> Page:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.engine.loop import Wake
 from bridge.engine.replies import Replies
 from bridge.engine.rulebook import LiveRulebook, Rulebook
 from bridge.engine.texting import PATIENCE, Texting
@@ -19,10 +20,10 @@ from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
 from bridge.store.database import Database
-from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
 from bridge.store.ledger import head, links
 from bridge.vault import Vault
+from tests.desk import desk
 from tests.policy.hospital import hospital
 
 SMS = ChannelId("sms")
@@ -40,26 +41,15 @@ class Clinic:
     sent: list[tuple[str, str, str]] = field(default_factory=list)
     fails: list[Exception] = field(default_factory=list)
     troubles: list[str | None] = field(default_factory=list)
-    rung: int = 0
+    bell: Wake = field(default_factory=Wake)
 
     async def text(self, body: str = "hello", key: str = "1", caller: str = "+12025550100") -> None:
         """Somebody writes; the webhook is answered once what they are told is a row."""
-        inbox = IntakeStore(self.database, self.keys, lambda: self.now, lambda: None)
         live = LiveRulebook(Rulebook.of(hospital(fallback={"role": "switchboard", "auto_reply": SEEN})))
-        replies = Replies(
-            self.database,
-            self.keys,
-            inbox,
-            live,
-            now=lambda: self.now,
-            beat=lambda _, __: None,
-            wake=self.ring,
-        )
+        work = desk(self.database, self.keys, lambda: self.now, live)
+        self.bell, replies = work.bells.texting, Replies(work)
         event = IntakeEvent(SMS, Phi(key), EventKind.TEXT, Phi(body), caller=Phi(caller))
-        await replies.owe(event, (await inbox.accept(event)).intake)
-
-    def ring(self) -> None:
-        self.rung += 1
+        await replies.owe(event, (await work.inbox.accept(event)).intake)
 
     async def send(self, event: IntakeEvent, words: str, once: str) -> bool:
         assert event.caller is not None
@@ -104,7 +94,7 @@ async def test_a_text_is_answered_once_however_often_its_source_repeats_it(clini
         await clinic.text()
     [(to, words, _)] = clinic.sent
     assert (to, words) == ("+12025550100", SEEN)
-    assert clinic.rung
+    assert clinic.bell._event.is_set()
     assert await clinic.outcomes() == ["told"]
 
 
