@@ -17,7 +17,7 @@ from bridge.engine import operations
 from bridge.engine.desk import Desk
 from bridge.engine.messages import message, replacement
 from bridge.model.doors import OPERATIONS
-from bridge.model.errors import SourceError
+from bridge.model.errors import NightbellError, SourceError
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
@@ -83,6 +83,12 @@ class Reconciliation:
             told = await self.recount(max(state.began, state.through - OVERLAP), until)
         except SourceError as error:
             await self._failed(str(error))
+            return None
+        except NightbellError:
+            raise
+        except Exception as error:  # what a source answers may be anything: operations hear of it, too
+            log.exception("reconcile_crashed", channel=self.channel, error=type(error).__name__)
+            await self._failed(f"a fault of the bridge, {type(error).__name__}; its log says where")
             return None
         missing = 0
         for event in await self.desk.inbox.missing(told):

@@ -154,7 +154,7 @@ async def test_asking_mariadb_writes_nothing_and_takes_no_longer_than_it_may(
         await RecordsTable(mariadb.url("asteriskcdrdb"), "slow").rows(EARLY)
 
 
-@pytest.fixture(params=["timestamp", "timestamp with time zone"])
+@pytest.fixture(scope="module", params=["timestamp", "timestamp with time zone"])
 async def postgresql(postgres: Postgres, request: pytest.FixtureRequest) -> str:
     """A database with the records, as cdr_pgsql and cdr_adaptive_odbc write them."""
     url = await postgres.create_database(uuid4().hex)
@@ -172,6 +172,7 @@ async def test_postgresql_is_asked_as_the_file_is(postgresql: str, tmp_path: Pat
     assert await asked(DAY[0] - timedelta(days=9), DAY[0]) == []
 
 
+@pytest.mark.parametrize("postgresql", ["timestamp"], indirect=True)
 async def test_what_postgresql_refuses_says_what_to_do(postgresql: str, tmp_path: Path) -> None:
     connection = await asyncpg.connect(postgresql)
     role = f"reader{uuid4().hex}"
@@ -196,6 +197,7 @@ async def test_what_postgresql_refuses_says_what_to_do(postgresql: str, tmp_path
     await connection.close()
 
 
+@pytest.mark.parametrize("postgresql", ["timestamp"], indirect=True)
 async def test_asking_postgresql_writes_nothing_and_takes_no_longer_than_it_may(
     postgresql: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,12 +43,15 @@ class Source:
 
     events: list[IntakeEvent] = field(default_factory=list)
     trouble: str | None = None
+    crash: bool = False
     asked: list[tuple[datetime, datetime]] = field(default_factory=list)
 
     async def recount(self, since: datetime, until: datetime) -> Sequence[IntakeEvent]:
         self.asked.append((since, until))
         if self.trouble:
             raise SourceError(self.trouble)
+        if self.crash:
+            raise TypeError("what a patient wrote")
         return self.events
 
 
@@ -234,6 +237,18 @@ async def test_a_source_that_can_not_be_asked_is_told_once_and_asked_ever_less_o
     since, until = bench.source.asked[-1]
     assert since == START - SETTLE
     assert until == bench.at - SETTLE
+
+
+async def test_an_answer_that_the_bridge_fails_at_is_told_too_and_what_is_lost_waits(bench: Bench) -> None:
+    await bench.look(timedelta(0))
+    await bench.told()
+    bench.source.crash = True
+    await bench.look(timedelta(minutes=10))
+    [(alarm, _)] = await bench.told()
+    assert alarm.startswith("⚠️ clinic-sms can't be reconciled: a fault of the bridge, TypeError")
+    bench.source.crash, bench.source.events = False, [text(1)]
+    await bench.look(timedelta(minutes=10))
+    assert await waiting(bench) == ["text 1"]
 
 
 async def test_metrics_say_how_far_it_is(bench: Bench) -> None:
