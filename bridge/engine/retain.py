@@ -89,7 +89,9 @@ class Retention:
             return (self._next - now).total_seconds()
         self._next = now + AGAIN
         destroyed = await self._destroy_pages() + await self._destroy_loose()
-        if destroyed:
+        async with self._database.write() as connection:
+            days = await self._keys.forget_days(connection, now)
+        if destroyed or days:
             log.info("content_destroyed", things=destroyed)
             await self._database.forget_deleted()
         async with self._database.read() as connection:

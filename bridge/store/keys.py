@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import bindparam, delete, exists, insert, select, update
+from sqlalchemy import and_, bindparam, delete, exists, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -145,6 +145,23 @@ class KeyRing:
         await connection.execute(delete(day_key).where(over))
         for day in days:
             self._day_keys.pop(day, None)
+
+    async def forget_days(self, connection: AsyncConnection, now: datetime) -> int:
+        """Destroy the keys of days before yesterday, and of lifted holds, under which nothing is left.
+
+        Such as a day whose last event went on the same day, or was moved: to its class, or under a hold. A backup
+        still has what they wrapped. Returns how many it were.
+        """
+        yesterday = (now - timedelta(days=1)).date().isoformat()
+        in_force = select(hold.c.id).where(hold.c.lifted_at.is_(None))
+        of_hold = day_key.c.retention == HOLD_CLASS
+        over = or_(and_(of_hold, day_key.c.day.not_in(in_force)), and_(~of_hold, day_key.c.day < yesterday))
+        unused = ~exists().where(data_key.c.day_key == day_key.c.id)
+        statement = delete(day_key).where(over, unused).returning(day_key.c.id)
+        gone = list((await connection.execute(statement)).scalars())
+        for day in gone:
+            self._day_keys.pop(day, None)
+        return len(gone)
 
     async def hold(self, connection: AsyncConnection, key_ids: Sequence[str], hold_id: str) -> None:
         """Move data keys under a hold's own key, so that the rest of their days can go."""

@@ -10,12 +10,15 @@ from sqlalchemy import delete, select
 
 from bridge.model.ids import RetentionClassId
 from bridge.model.phi import Phi
-from bridge.store import tables
+from bridge.policy.retention import Hold, HoldKind
+from bridge.store import holds, tables
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 from bridge.vault import KeyDestroyedError, Vault, VaultError
 from tests.store.conftest import NOW
 
+DAY = timedelta(days=1)
+HOLD = Hold("a1", HoldKind.RANGE)
 STANDARD, SHORT = RetentionClassId("standard"), RetentionClassId("short")
 
 
@@ -97,3 +100,44 @@ async def test_fingerprints_stay_the_same_over_restarts(database: Database, keys
     await later.claim(database, NOW)
     assert later.lookup("caller", Phi("+15550001111")) == keys.lookup("caller", Phi("+15550001111"))
     assert later.pickle_key() == keys.pickle_key()
+
+
+async def test_a_day_whose_last_key_was_destroyed_on_the_same_day_goes_once_it_is_over(
+    database: Database, keys: KeyRing
+) -> None:
+    key = await fresh(database, keys)
+    async with database.write() as connection:
+        await keys.destroy(connection, [key], NOW.date().isoformat())
+        assert (
+            await keys.forget_days(connection, NOW + DAY) == 0
+        )  # a transaction of before midnight may yet commit
+        assert await keys.forget_days(connection, NOW + 2 * DAY) == 1
+
+
+async def test_a_day_from_which_all_was_moved_goes_and_what_was_moved_still_opens(
+    database: Database, keys: KeyRing
+) -> None:
+    moved, held = [await fresh(database, keys) for _ in range(2)]
+    async with database.write() as connection:
+        key = await keys.data_key(connection, moved)
+        await keys.reclassify(connection, [(key, SHORT)], NOW)
+        await holds.place(connection, keys, HOLD, reason=Phi("Case 7"), by="@counsel:x", now=NOW)
+        await keys.hold(connection, [held], HOLD.id)
+        assert await keys.forget_days(connection, NOW + 2 * DAY) == 1
+        for name in (moved, held):
+            await keys.data_key(connection, name)
+    assert {day.split("/")[0] for day in await day_keys(database)} == {"short", "hold"}
+
+
+async def test_the_key_of_a_hold_goes_after_it_was_lifted_and_what_it_kept_is_gone(
+    database: Database, keys: KeyRing
+) -> None:
+    held = await fresh(database, keys)
+    async with database.write() as connection:
+        await holds.place(connection, keys, HOLD, reason=Phi("Case 7"), by="@counsel:x", now=NOW)
+        await keys.hold(connection, [held], HOLD.id)
+        await keys.forget_days(connection, NOW + 2 * DAY)
+        await connection.execute(delete(tables.data_key))
+        assert await keys.forget_days(connection, NOW + 2 * DAY) == 0  # it opens the reason
+        await holds.lift(connection, HOLD.id, "@counsel:x", NOW)
+        assert await keys.forget_days(connection, NOW + 2 * DAY) == 1
