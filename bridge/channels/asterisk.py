@@ -47,6 +47,7 @@ QUIET_SECONDS = 30.0  # of silence before Asterisk is asked whether it is there;
 FIRST_PAUSE = 1.0  # seconds before another try; doubled up to the longest
 LONGEST_PAUSE = 60.0
 STEADY_SECONDS = 60.0  # a connection that lasted so long was a good one
+FLAPPING = 2  # so many that did not, one after the other, are one trouble
 
 # How a message came that no call is known to have left.
 AWAY = "Left while the connection to Asterisk was away"
@@ -127,7 +128,12 @@ async def logged_in(
     settings: AsteriskSettings, secret: str
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection that hears events. Raises as `ami.connected` and `ami.log_in`."""
-    tls = ssl.create_default_context(cafile=settings.certificate) if settings.tls else None
+    try:
+        tls = ssl.create_default_context(cafile=settings.certificate) if settings.tls else None
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        message = f"{settings.certificate} is no certificate that can be used ({why})"
+        raise AmiRefusedError(message) from None
     async with connected(settings.host, settings.port, tls) as (reader, writer):
         await log_in(reader, writer, settings.username, secret, md5_login=settings.login == "md5")
         yield reader, writer
@@ -146,12 +152,15 @@ class _Line:
     trouble: str | None = "it has not connected yet"
     noted: dict[str, int] = field(default_factory=dict)  # the mailboxes' counts that outlive the process
     heard: bool = False  # whether the current connection came as far as the login
+    began: float = 0.0  # when it was tried
+    drops: int = 0  # of connections, one after the other, that came so far and did not last
+    denied: str | None = None  # what the current one may not ask
 
     async def serve(self) -> None:
         """Stay connected. What goes wrong is told, and tried again ever less often."""
         pause = FIRST_PAUSE / 2
         while True:
-            self.heard, began = False, monotonic()
+            self.heard, self.denied, self.began = False, None, monotonic()
             try:
                 await self._session()
                 trouble = "Asterisk ended the connection"
@@ -174,15 +183,15 @@ class _Line:
                 trouble = "the bridge failed at what Asterisk said; its log says where"
             await self._tell(trouble)
             # One that lets the bridge in and drops it again is not asked every second either.
-            lasted = self.heard and monotonic() - began >= STEADY_SECONDS
-            pause = FIRST_PAUSE if lasted else min(pause * 2, LONGEST_PAUSE)
+            self.drops = self.drops + 1 if self.heard and not self._lasts() else 0
+            pause = FIRST_PAUSE if self.heard and not self.drops else min(pause * 2, LONGEST_PAUSE)
             await asyncio.sleep(pause)
 
     async def _session(self) -> None:
         async with logged_in(self.settings, self.secret) as (reader, writer):
             self.heard = True
             await self._recall()
-            await self._tell(None)
+            await self._say_how_it_is()
             for action in _QUESTIONS:
                 write_action(writer, action, ActionID=action)
             await self._listen(reader, writer)
@@ -195,9 +204,10 @@ class _Line:
             if event == "Shutdown":
                 return
             if _is_forbidden(message) and message.get("actionid") in _QUESTIONS:
-                await self._tell(
+                self.denied = (
                     f"Asterisk does not allow {message['actionid']}: see read and write in manager.conf"
                 )
+                await self._say_how_it_is()
             if event == "CoreShowChannel":
                 there.append(message)
             if event == "Newchannel" and self.settings.cdr is not None:
@@ -212,6 +222,15 @@ class _Line:
                     await self._ended(call)
             await self._note()
 
+    def _lasts(self) -> bool:
+        return monotonic() - self.began >= STEADY_SECONDS
+
+    async def _say_how_it_is(self) -> None:
+        """Tell of the current connection; after several that were dropped at once, only when it lasts."""
+        if self.drops < FLAPPING or self._lasts():
+            self.drops = 0 if self._lasts() else self.drops
+            await self._tell(self.denied)
+
     async def _compare_clocks(self, message: Message) -> None:
         """Call records are asked for by the time: tell if Asterisk's own is another."""
         began = began_at(message.get("uniqueid", ""))
@@ -223,6 +242,8 @@ class _Line:
 
     async def _next(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Message:
         """The next message, however quiet it is. Raises `TimeoutError` if Asterisk is not there."""
+        if self.drops and self._lasts():
+            await self._say_how_it_is()
         try:
             async with asyncio.timeout(QUIET_SECONDS):
                 return await self._hear(reader)

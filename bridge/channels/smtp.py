@@ -17,12 +17,12 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.utils import parseaddr, parsedate_to_datetime
 from hashlib import sha256
-from typing import Annotated, Any, AnyStr, cast
+from typing import Annotated, Any, AnyStr, Self, cast
 
 import structlog
 from aiosmtpd import smtp as aiosmtpd
 from aiosmtpd.smtp import Envelope, Session
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bridge.channels.channel import Channel, ChannelType, Surroundings
 from bridge.channels.crowd import Crowd, source_of, turn_away
@@ -67,9 +67,15 @@ class SmtpSettings(ListenerSettings):
         description="The country (US, GB, ...) of callers' numbers that come without a country code.",
     )
 
+    @model_validator(mode="after")
+    def _can_encrypt_what_it_requires(self) -> Self:
+        if self.require_tls and self.certificate is None:
+            raise ValueError("needs a certificate for STARTTLS, or require_tls: false")
+        return self
+
 
 def build(channel: ChannelId, settings: SmtpSettings, around: Surroundings) -> Channel:
-    """A channel that listens for mail."""
+    """A channel that listens for mail. Its `serve` raises OSError for a certificate that can't be used, too."""
 
     async def serve() -> None:
         in_hand.learn(inspect.getsource(aiosmtpd))  # the refusals of the library's own
@@ -112,7 +118,13 @@ def _tls(settings: SmtpSettings) -> ssl.SSLContext | None:
     if settings.certificate is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(settings.certificate, settings.key)
+    try:
+        context.load_cert_chain(settings.certificate, settings.key)
+    except OSError as error:
+        unusable = (
+            f"{settings.certificate} and its key can't be used ({error.strerror or type(error).__name__})"
+        )
+        raise OSError(error.errno, unusable) from None
     return context
 
 

@@ -240,7 +240,30 @@ async def test_an_asterisk_that_lets_the_bridge_in_and_drops_it_is_asked_ever_le
         await until(lambda: made.logins >= 4)
         await asyncio.sleep(0.2)
     assert made.logins <= 4 + 0.2 / asterisk.LONGEST_PAUSE + 1
-    assert "Asterisk closed the connection" in told
+    # Which is one trouble, and not two words to operations each time.
+    assert told == [None, "Asterisk closed the connection", None, "Asterisk closed the connection"]
+
+
+async def test_an_asterisk_that_drops_the_bridge_no_more_is_well_once_a_connection_lasts(
+    inbox: RememberingInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pbx(Pbx()) as made, bridged(made, inbox) as told:
+        for _ in range(asterisk.FLAPPING + 1):
+            await made.connected.wait()
+            await made.hang_up()
+        await made.connected.wait()
+        assert told[-1] == "Asterisk closed the connection"
+        monkeypatch.setattr(asterisk, "STEADY_SECONDS", 0.0)
+        made.writers[0].write(ABANDON)
+        await until(lambda: told[-1] is None)
+    assert told.count(None) == asterisk.FLAPPING + 1
+
+
+async def test_a_certificate_that_is_not_there_is_named(inbox: RememberingInbox, tmp_path: Path) -> None:
+    section = f"{ASTERISK}tls: true\ncertificate: {tmp_path / 'asterisk.pem'}\n"
+    async with pbx(Pbx()) as made, bridged(made, inbox, section) as told:
+        await until(lambda: bool(told))
+    assert told == [f"{tmp_path}/asterisk.pem is no certificate that can be used (No such file or directory)"]
 
 
 async def test_messages_left_while_the_connection_was_away_are_found(inbox: RememberingInbox) -> None:

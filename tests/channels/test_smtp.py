@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 
 from bridge.channels import smtp
 from bridge.channels.smtp import read_mail
+from bridge.config.problems import ConfigError
 from bridge.model.attachment import Attachment
 from bridge.model.doors import Receipt
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
-from tests.channels.wire import SMTP, RememberingInbox, listening
+from tests.channels.wire import SMTP, RememberingInbox, listening, opened
 from tests.channels.wires import CANARY
 
 CAPTURES = Path(__file__).parent / "captures" / "voicemail_mail"
@@ -228,6 +229,22 @@ async def test_mail_is_taken_only_after_starttls_where_it_is_required(
             await send(port, mail())
         await client(port, with_tls)
     assert only(inbox).recipient == Phi("cardiology")
+
+
+def test_what_requires_tls_and_has_no_certificate_is_refused(inbox: RememberingInbox) -> None:
+    """Or mail would be taken in the clear, whatever was required."""
+    with pytest.raises(ConfigError, match="needs a certificate for STARTTLS, or require_tls: false"):
+        opened(SMTP.replace("require_tls: false\n", "").replace("PORT", "25"), inbox)
+
+
+async def test_a_certificate_that_is_not_there_is_named(inbox: RememberingInbox, tmp_path: Path) -> None:
+    tls = f"certificate: {tmp_path}/mail.pem\n"
+    channel = opened(SMTP.replace("require_tls: false\n", tls).replace("PORT", "0"), inbox)
+    assert channel.serve is not None
+    with pytest.raises(OSError, match="and its key can't be used") as missing:
+        await channel.serve()
+    assert missing.value.strerror is not None
+    assert "No such file" in missing.value.strerror
 
 
 async def test_attachments_come_with_the_event(port: int, inbox: RememberingInbox) -> None:
