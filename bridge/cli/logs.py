@@ -1,7 +1,8 @@
 """The log: events and names, never content.
 
 An exception is logged by its type and the places it came through. Its message is left out unless it is one of
-ours, since a library's message may repeat the value that it failed on.
+ours, since a library's message may repeat the value that it failed on. For the same reason a library's own line is
+shown as it stands in its code, without what was put into it, and where that can't be told apart, by its place alone.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import io
 import logging
 import re
 import sys
+import threading
 import traceback
+import warnings
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -64,10 +67,13 @@ def configure_logging(level: str, format_: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=True,
     )
+    logging.raiseExceptions = False  # or a line that can't be written would be shown with its values
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[_of_a_library, *shared],
+            use_get_message=False,
+            pass_foreign_args=True,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -76,6 +82,30 @@ def configure_logging(level: str, format_: str) -> None:
     root.setLevel(logging.WARNING)
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def watch_the_process() -> None:
+    """Have Python itself tell no value of what it finds wrong outside of any task."""
+
+    def unraisable(found: sys.UnraisableHookArgs) -> None:
+        log.error("unraisable_failure", error=found.exc_type.__name__, exc_info=found.exc_value)
+
+    def in_thread(found: threading.ExceptHookArgs) -> None:
+        log.error("thread_failed", error=found.exc_type.__name__, exc_info=found.exc_value)
+
+    def warned(  # noqa: PLR0917 - Python's own signature
+        message: Warning | str,  # noqa: ARG001 - it may hold a value
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,  # noqa: ARG001
+        line: str | None = None,  # noqa: ARG001
+    ) -> None:
+        log.warning("library_warning", category=category.__name__, at=_place(filename, lineno))
+
+    sys.unraisablehook = unraisable
+    threading.excepthook = in_thread
+    warnings.showwarning = warned
 
 
 def note_unhandled(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
@@ -92,6 +122,20 @@ def withhold(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Muta
     kept = {name: line[name] for name in UNTOLD if name in line}
     name = str(line.get("event", ""))
     return {**kept, "event": "line_withheld", "line": name if EVENT_NAME.fullmatch(name) else ""}
+
+
+def _of_a_library(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What a library says, without its values: only words that it puts apart from them, or that are no secret."""
+    record: logging.LogRecord = line["_record"]
+    apart = line.pop("positional_args", ()) != ()
+    shown = isinstance(record.msg, str) and (apart or in_hand.is_public(record.msg))
+    line["event"] = record.msg if shown else "library_line"
+    line["library"], line["at"] = record.name, _place(record.pathname, record.lineno)
+    return line
+
+
+def _place(file: str, line: int) -> str:
+    return f"{file}:{line}"
 
 
 def _trace_without_values(

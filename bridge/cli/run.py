@@ -12,7 +12,7 @@ import typer
 
 from bridge import app
 from bridge.cli.check import ConfigDirectory
-from bridge.cli.logs import configure_logging, note_unhandled
+from bridge.cli.logs import configure_logging, note_unhandled, watch_the_process
 from bridge.config import load
 from bridge.engine.rulebook import Clock
 from bridge.house import utc_now
@@ -32,6 +32,7 @@ def run_at(directory: Path, now: Clock) -> None:
     async def work() -> None:
         loaded = load(directory)
         configure_logging(loaded.nightbell.logging.level, loaded.nightbell.logging.format)
+        watch_the_process()
         # SQLite answers from a thread; by default that thread may wait 5 ms for its turn to hand an answer over.
         sys.setswitchinterval(0.0005)
         await app.run(loaded, now=now)
@@ -45,8 +46,10 @@ def until_it_ends(work: Callable[[], Coroutine[None, None, None]]) -> None:
         asyncio.run(_watched(work))
     except Exception as ended:
         for error in _leaves(ended):
-            if isinstance(error, NightbellError | OSError):
+            if isinstance(error, NightbellError):
                 typer.echo(f"nightbell: {error}", err=True)
+            elif isinstance(error, OSError) and error.strerror:
+                typer.echo(f"nightbell: {error.strerror}", err=True)  # without the file's name
             else:
                 log.exception("bridge_crashed", error=type(error).__name__, exc_info=error)
         raise typer.Exit(1) from None

@@ -147,8 +147,10 @@ def test_a_librarys_line_is_looked_at_too(capsys: pytest.CaptureFixture[str]) ->
         configure_logging("info", "json")
         with in_hand.hold(*EVENT):
             logging.getLogger("library").warning("it broke at %s", "Zobrist")
+            logging.getLogger("library").warning("of Zobrist, %d", 1)
     finally:
         root.handlers, root.level = before
     said = capsys.readouterr().err
+    assert "it broke at %s" in said
     assert "line_withheld" in said
     assert "Zobrist" not in said

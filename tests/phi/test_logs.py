@@ -46,6 +46,62 @@ MISHAPS = {
         logging.getLogger("library").debug("talk: %s", SECRET)
         logging.getLogger("library").info("talk: %s", SECRET)
     """,
+    "a library's complaint": """
+        logging.getLogger("library").warning("it found %s", SECRET)
+        logging.getLogger("library").error(f"it found {SECRET}")
+        logging.getLogger("library").error(ValueError(SECRET))
+        logging.getLogger("library").warning("it is %d", SECRET)
+        warnings.warn(SECRET)
+    """,
+    "a refusal of the database": """
+        engine = sqlalchemy.create_engine("sqlite://")
+        table = sqlalchemy.Table("t", sqlalchemy.MetaData(), sqlalchemy.Column("a", sqlalchemy.Text, unique=True))
+        with engine.connect() as connection:
+            table.create(connection)
+            try: connection.execute(table.insert(), [{"a": SECRET}, {"a": SECRET}])
+            except sqlalchemy.exc.IntegrityError: structlog.get_logger().exception("crashed")
+    """,
+    "a refusal of PostgreSQL": """
+        detail = {"S": "ERROR", "C": "23505", "M": "duplicate key", "D": f"Key (a)=({SECRET}) already exists."}
+        try: raise asyncpg.PostgresError.new(detail)
+        except asyncpg.UniqueViolationError: structlog.get_logger().exception("crashed")
+    """,
+    "a refusal of the homeserver": """
+        try: raise mautrix.errors.make_request_error(403, SECRET, "M_FORBIDDEN", SECRET)
+        except mautrix.errors.MForbidden: structlog.get_logger().exception("crashed")
+    """,
+    "a value that does not validate": """
+        class Model(pydantic.BaseModel): number: int
+        try: Model(number=SECRET)
+        except pydantic.ValidationError: structlog.get_logger().exception("crashed")
+    """,
+    "an address that is none": """
+        async def main():
+            async with aiohttp.ClientSession() as session:
+                try: await session.get(f"{SECRET}://x")
+                except aiohttp.InvalidURL: structlog.get_logger().exception("crashed")
+                try: await session.get(f"http://127.0.0.1:1/{SECRET}")
+                except aiohttp.ClientConnectorError: structlog.get_logger().exception("crashed")
+        run(main)
+    """,
+    "bytes that are no JSON, and no text": """
+        for read in (json.loads, lambda text: text.encode().decode("utf-16")):
+            try: read(SECRET)
+            except ValueError: structlog.get_logger().exception("crashed")
+    """,
+    "a file that is not there": """
+        async def main(): open(SECRET)
+        run(main)
+    """,
+    "a failure as something is thrown away": """
+        class Thing:
+            def __del__(self): raise ValueError(SECRET)
+        Thing(); gc.collect()
+    """,
+    "a failure of a thread": """
+        def fail(): raise ValueError(SECRET)
+        thread = threading.Thread(target=fail); thread.start(); thread.join()
+    """,
     "a task that nobody awaits": """
         async def main():
             async def fail(): raise ValueError(SECRET)
@@ -81,21 +137,32 @@ TOLD: dict[str, list[str]] = {
     "a protected value": [],
     "a library's crash": ["ValueError"],
     "a library's talk": [],
+    "a library's complaint": [],
+    "a refusal of the database": ["IntegrityError", "IntegrityError"],
+    "a refusal of PostgreSQL": ["UniqueViolationError"],
+    "a refusal of the homeserver": [],
+    "a value that does not validate": ["ValidationError"],
+    "an address that is none": ["InvalidUrlClientError", "ClientConnectorError", "ConnectionRefusedError"],
+    "bytes that are no JSON, and no text": ["JSONDecodeError", "UnicodeDecodeError"],
+    "a file that is not there": [],
+    "a failure as something is thrown away": ["ValueError"],
+    "a failure of a thread": ["ValueError"],
     "a task that nobody awaits": ["ValueError"],
     "a callback that fails": ["ValueError"],
     "the end of the bridge": ["ValueError"],
     "the end of the bridge by several": ["KeyError"],
 }
 PROGRAM = """
-import asyncio, gc, json, logging, sys
+import asyncio, gc, json, logging, sys, threading, warnings
 from textwrap import dedent
-import structlog, typer
+import aiohttp, asyncpg, mautrix.errors, pydantic, sqlalchemy, structlog, typer
 from bridge.cli import run as command
-from bridge.cli.logs import configure_logging
+from bridge.cli.logs import configure_logging, watch_the_process
 from bridge.model.phi import Phi
 
 SECRET, mishaps, form = sys.argv[1:]
 configure_logging("debug", form)
+watch_the_process()
 
 def run(main):
     app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
