@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from bridge.model import in_hand
 from bridge.model.errors import NightbellError
 from bridge.model.phi import Phi
 
@@ -67,7 +68,12 @@ class Key:
         return nonce + AESGCM(self._secret).encrypt(nonce, value.reveal(), context.encode())
 
     def open(self, sealed: bytes, context: str) -> Phi[bytes]:
-        """Decrypt. Raises VaultError if the key or context is another one, or the value was changed."""
+        """Decrypt, and take what it is in hand. Raises VaultError if key or context is another, or it was changed."""
+        content = self._decrypted(sealed, context)
+        in_hand.add(content.reveal())
+        return content
+
+    def _decrypted(self, sealed: bytes, context: str) -> Phi[bytes]:
         try:
             return Phi(
                 AESGCM(self._secret).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context.encode())
@@ -82,7 +88,7 @@ class Key:
 
     def unwrap(self, key_id: str, wrapped: bytes) -> Key:
         """Decrypt a key that `wrap` encrypted. Raises VaultError if it was another key."""
-        return Key(key_id, self.open(wrapped, f"key {key_id}").reveal())
+        return Key(key_id, self._decrypted(wrapped, f"key {key_id}").reveal())
 
     def fingerprint(self, kind: str, value: Phi[str]) -> bytes:
         """A keyed fingerprint (HMAC-SHA256) by which a value can be found again but not read."""

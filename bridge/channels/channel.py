@@ -44,12 +44,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a source is told. `outcome` is a word for log and metrics: what became of the request."""
+    """What a source is told. `outcome` is a word for log and metrics: what became of the request.
+
+    `refused` marks a refusal that comes with a status of 200, as some protocols have it.
+    """
 
     outcome: str
     status: int
     body: str = field(repr=False)
     content_type: str = "application/json"
+    refused: bool = False
 
 
 def refusal(status: int, error: str, message: str, **more: str) -> Answer:

@@ -206,7 +206,8 @@ def _observed(  # noqa: PLR0917 - what the server has, in its order
             given = refusal(429, "too_many_requests", "Send it again after the time in Retry-After.")
         else:
             given = await _answer(channel, handle, request, peer, tap, body_seconds)
-            if given.status >= HTTPStatus.BAD_REQUEST and in_hand.reveals(given.body):
+            refused = given.refused or given.status >= HTTPStatus.BAD_REQUEST
+            if refused and in_hand.reveals(given.body):
                 log.error("answer_withheld", channel=channel, status=given.status)
                 given = replace(given, body=_WITHHELD, content_type="text/plain")
         seconds = time.monotonic() - began
@@ -260,6 +261,7 @@ async def _answer(  # noqa: PLR0917 - what the server has, in its order
     if isinstance(body, Answer):
         return body
     tap(channel, "<", _as_sent(request, body))
+    in_hand.add(request.raw_path.encode(errors="replace") + b"\n" + body.reveal())
     try:
         return await handle(Request(request.raw_path, request.headers, body, peer))
     except StoreUnavailableError:

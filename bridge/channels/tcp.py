@@ -144,7 +144,8 @@ async def _bounded(channel: ChannelId, talk: Talk, line: Line, seconds: float, l
     writer = line.writer
     try:
         async with asyncio.timeout(seconds):
-            await talk(line)
+            with in_hand.hold():  # what is taken, and what is opened to answer
+                await talk(line)
             writer.close()
             await writer.wait_closed()
     except TimeoutError:

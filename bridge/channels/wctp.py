@@ -305,7 +305,9 @@ def _failure(
 ) -> Answer:
     """A refusal in the protocol's own words. They come with 200: many clients read no other answer."""
     failure = f'<wctp-Failure errorCode="{code}" errorText="{escape(text)}">{escape(text)}</wctp-Failure>'
-    return Answer(outcome or f"refused_{code}", 200, _document(answer, failure, version), "text/xml")
+    return Answer(
+        outcome or f"refused_{code}", 200, _document(answer, failure, version), "text/xml", refused=True
+    )
 
 
 def _document(answer: str, content: str, version: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import structlog
 
+from bridge.model import in_hand
 from bridge.model.errors import NightbellError
 
 Step = Callable[[], Awaitable[float | None]]
@@ -49,15 +50,16 @@ async def run_loop(
     are where the work is, so nothing is lost by it.
     """
     while True:
-        try:
-            pause = await step()
-            beat(name, None)
-        except NightbellError as error:
-            log.warning("loop_step_failed", loop=name, error=type(error).__name__, reason=str(error))
-            beat(name, error)
-            pause = ERROR_PAUSE_SECONDS
-        except Exception as error:
-            log.exception("loop_step_crashed", loop=name, error=type(error).__name__)
-            beat(name, error)
-            pause = ERROR_PAUSE_SECONDS
+        with in_hand.hold():  # whatever the step opens
+            try:
+                pause = await step()
+                beat(name, None)
+            except NightbellError as error:
+                log.warning("loop_step_failed", loop=name, error=type(error).__name__, reason=str(error))
+                beat(name, error)
+                pause = ERROR_PAUSE_SECONDS
+            except Exception as error:
+                log.exception("loop_step_crashed", loop=name, error=type(error).__name__)
+                beat(name, error)
+                pause = ERROR_PAUSE_SECONDS
         await wake.wait(POLL_SECONDS if pause is None else min(pause, POLL_SECONDS))

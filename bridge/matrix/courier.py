@@ -16,6 +16,7 @@ from bridge.matrix.audience import ChangedIdentity
 from bridge.matrix.encryption import Encryption
 from bridge.matrix.homeserver import Homeserver, path
 from bridge.matrix.rooms import RoomPlan, Rooms
+from bridge.model import in_hand
 from bridge.model.doors import Destination, Envelope, RawRoomEvent, RoomMessage
 from bridge.model.ids import EventId, RoomId, UserId
 from bridge.model.phi import Phi
@@ -92,6 +93,7 @@ class MatrixCourier:
             return _text(raw, raw.content, trusted=False)
         event, trusted = await self._encryption.decrypt(raw)
         content: dict[str, Any] = event.content.serialize()
+        in_hand.add(json.dumps(content, ensure_ascii=False).encode(errors="replace"))
         if event.type == EventType.REACTION:
             return _reaction(raw, content, trusted=trusted)
         return _text(raw, content, trusted=trusted) if event.type == EventType.ROOM_MESSAGE else None

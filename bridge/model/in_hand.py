@@ -19,8 +19,11 @@ _WORD = re.compile(r"[^\W_]{5,}")
 _NUMBER = re.compile(r"\d(?:[ ().\-]{0,2}\d){4,}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
+# Ids of Matrix and of ours, by which a log line is understood.
+_ID = re.compile(r'"[$!@][^"\s]{1,254}"|\b[0-9a-f]{32}\b')
+
 _may_be_said: set[str] = set()
-_in_hand: ContextVar[frozenset[str]] = ContextVar("in_hand", default=frozenset())
+_in_hand: ContextVar[set[str] | None] = ContextVar("in_hand", default=None)
 
 
 def learn(text: str) -> None:
@@ -37,22 +40,41 @@ def telling(texts: Iterable[str]) -> frozenset[str]:
 @contextmanager
 def hold(*texts: str) -> Iterator[None]:
     """While this lasts, events of these texts are worked on, by this task and by those that it starts."""
-    before = _in_hand.set(_in_hand.get() | telling(texts))
+    with hold_all([telling(texts)]):
+        yield
+
+
+@contextmanager
+def hold_all(several: Iterable[frozenset[str]]) -> Iterator[None]:
+    """While this lasts, what others have `held` is worked on here, too."""
+    before = _in_hand.set(set(held().union(*several)))
     try:
         yield
     finally:
         _in_hand.reset(before)
 
 
+def held() -> frozenset[str]:
+    """What is in hand."""
+    return frozenset(_in_hand.get() or ())
+
+
+def add(content: bytes) -> None:
+    """What was opened is in hand, too, until the `hold` around ends; without one, nothing is."""
+    in_hand = _in_hand.get()
+    if in_hand is not None:
+        in_hand |= telling([_ID.sub(" ", content[:LONGEST_TEXT].decode(errors="ignore"))])
+
+
 def take(*texts: str) -> None:
     """From now on the event of these texts is in hand, instead of the one before, until the `hold` around ends."""
-    _in_hand.set(telling(texts))
+    _in_hand.set(set(telling(texts)))
 
 
 def reveals(*texts: str) -> bool:
     """Whether something that is about to be said tells of the event in hand."""
-    held = _in_hand.get()
-    return bool(held) and any(not held.isdisjoint(_telling(text)) for text in texts)
+    in_hand = _in_hand.get() or set()
+    return bool(in_hand) and any(not in_hand.isdisjoint(_telling(text)) for text in texts)
 
 
 def is_public(*texts: str) -> bool:

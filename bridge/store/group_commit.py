@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from bridge.model import in_hand
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -18,6 +20,7 @@ Result = TypeVar("Result")
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting(Generic[Item, Result]):
     item: Item
+    in_hand: frozenset[str]
     result: asyncio.Future[Result]
 
 
@@ -34,7 +37,9 @@ class GroupCommit(Generic[Item, Result]):
 
     async def add(self, item: Item) -> Result:
         """Commit an item, alone or with others. Raises what `commit` raised for them."""
-        waiting: _Waiting[Item, Result] = _Waiting(item, asyncio.get_running_loop().create_future())
+        waiting: _Waiting[Item, Result] = _Waiting(
+            item, in_hand.held(), asyncio.get_running_loop().create_future()
+        )
         self._waiting.append(waiting)
         try:
             async with self._turn:
@@ -48,7 +53,8 @@ class GroupCommit(Generic[Item, Result]):
     async def _commit_all(self) -> None:
         together = list(self._waiting)
         try:
-            results = await self._commit([waiting.item for waiting in together])
+            with in_hand.hold_all(waiting.in_hand for waiting in together):
+                results = await self._commit([waiting.item for waiting in together])
         except Exception as error:  # noqa: BLE001 - each of them raises it for itself
             for waiting in together:
                 if not waiting.result.done():

@@ -104,17 +104,24 @@ def test_the_homeserver_is_told_nothing_of_it(method: str, where: str, content: 
 
 
 class Careless:
-    """A channel whose refusal repeats what it was sent."""
+    """A channel whose refusals repeat what it was sent: of an event, of a stranger's request, and under a 200."""
 
     id = ChannelId("events")
 
     @property
     def routes(self) -> list[Route]:
-        return [Route("POST", "/intake/events", self.handle)]
+        paths = {"": self.handle, "/stranger": self.refuse, "/wctp": self.refuse_with_200}
+        return [Route("POST", f"/intake/events{under}", handle) for under, handle in paths.items()]
 
     async def handle(self, _: Request) -> Answer:
         in_hand.take(*EVENT)
         return refusal(400, "bad", "can't take Zobrist")
+
+    async def refuse(self, request: Request) -> Answer:
+        return refusal(400, "bad", f"can't take {request.body.reveal().decode()}")
+
+    async def refuse_with_200(self, request: Request) -> Answer:
+        return Answer("bad", 200, f"can't take {request.target}", refused=True)
 
 
 async def test_an_http_error_that_repeats_it_is_withheld_and_so_is_a_label() -> None:
@@ -131,9 +138,11 @@ async def test_an_http_error_that_repeats_it_is_withheld_and_so_is_a_label() -> 
         serve(build_metrics_application(registry), "127.0.0.1", 0) as metrics_port,
         aiohttp.ClientSession() as session,
     ):
-        async with session.post(f"http://127.0.0.1:{port}/intake/events", data=b"x") as answer:
-            assert answer.status == 400
-            assert await answer.text() == "The bridge's answer repeated what was sent, and is withheld."
+        for target, status in (("", 400), ("/stranger", 400), ("/wctp?from=Zobrist", 200)):
+            url = f"http://127.0.0.1:{port}/intake/events{target}"
+            async with session.post(url, data=b"Zobrist") as answer:
+                assert answer.status == status
+                assert await answer.text() == "The bridge's answer repeated what was sent, and is withheld."
         async with session.get(f"http://127.0.0.1:{metrics_port}/metrics") as answer:
             said = await answer.text()
     assert 'odd_total{outcome="accepted"} 1.0' in said
