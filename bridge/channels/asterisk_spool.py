@@ -213,10 +213,9 @@ def _newest(spool: Path, mailbox: str, *, count: int) -> list[Lying]:
 
 
 def _lying(mailbox: str, facts: Facts) -> Lying:
-    at = facts.get("origtime", "")
     caller = re.fullmatch(r'(?:"(.*)" ?)?<(.*)>|([+*#\d]+)', facts.get("callerid", ""))
     return Lying(
-        Message(mailbox, "", int(at) if at.isdecimal() else 0, "", _identity(facts)),
+        Message(mailbox, "", _seconds(facts) or 0, "", _identity(facts)),
         caller=(caller[2] or caller[3] or "") if caller else "",
         caller_name=(caller[1] or "") if caller else "",
         is_empty=facts.get("duration") == "0",
@@ -224,10 +223,16 @@ def _lying(mailbox: str, facts: Facts) -> Lying:
 
 
 def _fits(facts: Facts, message: Message) -> bool:
-    at = facts.get("origtime", "")
-    if not at.isdecimal() or not message.since <= int(at) <= message.since + LONGEST_CALL:
+    at = _seconds(facts)
+    if at is None or not message.since <= at <= message.since + LONGEST_CALL:
         return False
     return message.caller in facts.get("callerid", "")
+
+
+def _seconds(facts: Facts) -> int | None:
+    """When a message was left, since 1970."""
+    at = facts.get("origtime", "")
+    return int(at) if re.fullmatch("[0-9]{1,11}", at) else None
 
 
 def _messages(spool: Path, mailbox: str, folders: Sequence[str] = FOLDERS) -> Iterator[tuple[Path, Facts]]:

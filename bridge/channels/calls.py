@@ -6,6 +6,7 @@ the last to go.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -288,4 +289,4 @@ _FACTS: dict[str, Fact] = {
 
 def number(text: str) -> int:
     """A count, as Asterisk writes it; 0 if it is none."""
-    return int(text) if text.isdecimal() else 0
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else 0

@@ -252,6 +252,13 @@ def _parsed(data: bytes) -> list[Row]:
     return [
         dict(zip(_COLUMNS, record, strict=False))
         for line in text.split("\n")
-        for record in csv.reader([line])
+        for record in _fields(line)
         if len(record) >= _AT_LEAST
     ]
+
+
+def _fields(line: str) -> list[list[str]]:
+    try:
+        return list(csv.reader([line]))
+    except csv.Error:  # a field of more than 128 KiB: nothing that Asterisk writes
+        return []

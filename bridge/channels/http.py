@@ -43,6 +43,7 @@ DRAIN_SECONDS = 10.0  # for requests that are being answered at shutdown
 MAX_CONNECTIONS = 512
 MAX_OF_ONE = 128  # connections from one address that is no proxy
 PER_MINUTE = 12_000  # requests to a channel from one address
+MAX_FRAMES = 20  # of a failure, in the log
 RETRY_AFTER = "5"  # seconds; a database is back, or a crowd gone, about then
 
 log = structlog.get_logger(__name__)
@@ -305,7 +306,7 @@ def _response(given: Answer) -> web.Response:
 
 def _note_failure(error: BaseException | None, **where: str) -> None:
     """Log where it failed, and not the error's own text, which may hold a piece of the request."""
-    frames = traceback.extract_tb(error.__traceback__) if error else []
+    frames = traceback.extract_tb(error.__traceback__, limit=-MAX_FRAMES) if error else []
     at = [f"{frame.filename}:{frame.lineno}" for frame in frames]
     log.error("request_failed", error=type(error).__name__, at=at, **where)
 

@@ -372,7 +372,10 @@ def _words(body: EmailMessage) -> str:
 
 
 def _decoded(data: bytes, charset: str) -> str:
-    for each in ("utf-8", charset):
+    # UTF-16 can be read as UTF-8, too, with a NUL beside each letter. Punycode takes the square of its length in time.
+    wide = charset.lower().startswith(("utf-16", "utf_16", "utf16", "utf-32", "utf_32", "utf32"))
+    known = () if charset.lower() == "punycode" else (charset,)
+    for each in (*known, "utf-8") if wide else ("utf-8", *known):
         try:
             return data.decode(each)
         except (UnicodeError, LookupError):

@@ -215,8 +215,8 @@ def _choices(payload: Element) -> list[Choice]:
     """What a message offers as answers: each as it is shown, and as its sender is told it."""
     found = []
     for each in payload.iter():
-        shown = " ".join(_said(each).split())
         if local_name(each) == "wctp-Choice":
+            shown = " ".join(_said(each).split())
             found.append((shown, shown))
         elif local_name(each) == "wctp-ChoicePair":
             names = ("wctp-SendChoice", "wctp-ReplyChoice")

@@ -51,7 +51,10 @@ def parse_duration(value: Any) -> timedelta:
     seconds = [int(count) * _UNITS.get(unit, _UNITS.get(unit.removesuffix("s"), 0)) for count, unit in parts]
     if not parts or 0 in seconds or _DURATION.sub("", text).strip(" ,"):
         raise ValueError("should be a time such as 90s, 5 min, 2 h, 7 days")
-    return timedelta(seconds=sum(seconds))
+    try:
+        return timedelta(seconds=sum(seconds))
+    except OverflowError:
+        raise ValueError("should be a time such as 90s, 5 min, 2 h, 7 days") from None
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]

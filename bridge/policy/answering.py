@@ -42,7 +42,7 @@ def chosen(event: IntakeEvent, said: Phi[str]) -> Command | None:
 
 
 def _choice(choices: list[str], words: str) -> int | None:
-    if words.isdecimal() and 1 <= int(words) <= len(choices):
+    if words.isdecimal() and len(words) < len("1000") and 1 <= int(words) <= len(choices):
         return int(words) - 1
     said = fold(words.strip().splitlines()[-1]) if words.strip() else ""
     return next((number for number, choice in enumerate(choices) if said and fold(choice) == said), None)

@@ -13,6 +13,7 @@ from typing import cast
 
 from bridge.channels.ami import parse_message
 from bridge.channels.calls import Board
+from bridge.channels.cdr import _parsed, calls_of
 from bridge.channels.channel import Surroundings
 from bridge.channels.rate import Rate
 from bridge.channels.smtp import read_mail
@@ -80,6 +81,11 @@ def read_wctp(data: bytes) -> None:
             assert event is None or IntakeEvent.from_seal_form(event.seal_form()) == event
 
 
+def read_records(data: bytes) -> None:
+    """Call records, whole and half written."""
+    calls_of(_parsed(data + b"\n"), datetime(1970, 1, 1, tzinfo=UTC), NOW)
+
+
 def seeds(pattern: str) -> list[bytes]:
     """Captured files."""
     return [path.read_bytes() for path in sorted(CAPTURES.glob(pattern))]
@@ -97,9 +103,15 @@ DIALOGS = [
 TWO_WAY = (
     b"2WAY\r\nRTYP MULTICHOICE\r\nMCRE 1 Yes\r\nPAGE 1\r\nDATA\r\nx\r\n.\r\nSEND\r\nMSTA 1 2\r\nKTAG 1 2\r\n"
 )
+LINES = (CAPTURES / "asterisk" / "Master.csv").read_bytes().splitlines(keepends=True)
 PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
-    "AMI": (hear_ami, AMI),
-    "SNPP": (hear_snpp, [*DIALOGS, TWO_WAY]),
-    "SMTP": (lambda data: read_mail(Phi(data)), seeds("voicemail_mail/*.eml")),
-    "WCTP": (read_wctp, WCTP),
+    "asterisk": (hear_ami, AMI),
+    "call records": (read_records, LINES),
+    "smtp": (lambda data: read_mail(Phi(data)), seeds("voicemail_mail/*.eml")),
+    "snpp": (hear_snpp, [*DIALOGS, TWO_WAY]),
+    "wctp": (read_wctp, WCTP),
 }
+GUIDED = ("asterisk", "snpp", "wctp")  # those that atheris tries
+
+# How many inputs each parser meets, as docs/doors.md says: in `make test`, every HTTP channel too; in the slow suite.
+QUICK, LONG, BY_ATHERIS = 300, 20_000, 100_000

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bridge.channels.ami import Message, parse_message, read_message
 from bridge.channels.calls import Board, Call
 from bridge.model.event import EventKind
+from tests.channels.parsers import QUICK
 
 CAPTURES = Path(__file__).parent / "captures" / "asterisk"
 # What each captured stream is: the kinds of its pages.
@@ -257,7 +258,7 @@ names = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=QUICK)
 @given(
     st.lists(
         st.tuples(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import smtplib
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -327,6 +328,14 @@ def test_a_captured_voicemail_mail_is_read(path: Path) -> None:
     assert read.key.startswith("<Asterisk-")
     assert "\ufffd" not in read.text
     assert read.text
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "UTF-16LE", "utf-16-be", "utf-32"])
+def test_utf_16_is_read(charset: str) -> None:
+    head = f'Content-Type: text/plain; charset="{charset}"\r\nContent-Transfer-Encoding: base64\r\n\r\n'
+    read = read_mail(Phi(head.encode() + base64.encodebytes("Bett 12 🚑".encode(charset))))
+    assert read is not None
+    assert read.text == "Bett 12 🚑"
 
 
 def test_utf_8_under_the_label_of_latin_1_is_read() -> None:

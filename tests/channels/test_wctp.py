@@ -31,6 +31,7 @@ from bridge.model.phi import Phi
 from bridge.model.priority import Priority
 from bridge.model.progress import Progress
 from bridge.model.report import Answered, Fetches, Report, ReportKind, Standing, Waiting
+from tests.channels.parsers import QUICK
 from tests.channels.signers import PUBLIC_URL, WCTP_CODE, utc_now
 from tests.channels.wire import WCTP, RememberingInbox, Reply, Server, free_port, opened, running
 
@@ -611,6 +612,11 @@ async def test_no_entity_is_expanded(server: Server, inbox: RememberingInbox, de
     assert not inbox.events
 
 
+async def test_a_document_does_not_grow_by_attributes_that_it_defines(server: Server) -> None:
+    head = f'<!DOCTYPE wctp-Operation [<!ATTLIST a b CDATA "{"x" * 20_000}">]>'
+    assert code(await server.post(submit("<a/>" * 5_000, head=head))) == "301"
+
+
 async def test_a_deep_document_is_no_burden(server: Server) -> None:
     depth = 7000
     assert code(await server.post(submit("<a>" * depth + "</a>" * depth))) == "200"
@@ -630,7 +636,7 @@ def test_the_elements_that_are_read_are_those_of_the_dtd(version: str) -> None:
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\r"))
 
 
-@settings(max_examples=300)
+@settings(max_examples=QUICK)
 @given(
     st.dictionaries(st.sampled_from(["messageID", "recipientID", "senderID", "securityCode"]), texts),
     texts,

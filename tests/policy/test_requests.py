@@ -85,7 +85,7 @@ def test_a_snooze_is_as_long_as_is_said(said: str, minutes: int) -> None:
     assert snooze_for(Phi(said)) == timedelta(minutes=minutes)
 
 
-@pytest.mark.parametrize("said", ["2 h", "a bit"])
+@pytest.mark.parametrize("said", ["2 h", "a bit", "9" * 20, "9" * 5000])
 def test_a_snooze_that_is_too_long_or_unclear_is_asked_back(said: str) -> None:
     assert isinstance(snooze_for(Phi(said)), NotUnderstood)
 
