@@ -52,6 +52,7 @@ lock: $(UV)
 	$(COMPILE) pyproject.toml --extra testbed --extra dev --output-file requirements/dev.lock
 	$(COMPILE) requirements/node.in --output-file requirements/node.lock
 	$(COMPILE) requirements/fuzz.in --output-file requirements/fuzz.lock
+	$(COMPILE) requirements/whisper.in --constraint requirements/dev.lock --output-file requirements/whisper.lock
 	$(COMPILE) requirements/build.in --output-file requirements/build.lock
 	$(COMPILE) requirements/synapse.in --output-file requirements/synapse.lock
 

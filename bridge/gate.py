@@ -23,6 +23,7 @@ from bridge.model.ids import ChannelId
 from bridge.store import attachments, outbox
 
 METRICS = ChannelId("(metrics)")  # the name of the metrics' door; no channel can have it
+TRANSCRIPTION = ChannelId("(transcription)")  # likewise, of what turns recordings into text
 DOORS = ChannelId("(doors)")  # of all of them
 METRICS_CONNECTIONS = 16
 LOOK_SECONDS = 5.0

@@ -46,7 +46,7 @@ from bridge.engine.room_anchor import RoomAnchor
 from bridge.engine.shifts import Shifts
 from bridge.engine.texting import Texting
 from bridge.engine.watch import Watch
-from bridge.gate import METRICS, Gate, show_metrics
+from bridge.gate import METRICS, TRANSCRIPTION, Gate, show_metrics
 from bridge.house import ROOMS_AT_ONCE, House, open_vault, open_witness, start_bot
 from bridge.ledger import Action, Record
 from bridge.matrix.device import require_identity
@@ -54,11 +54,11 @@ from bridge.matrix.device_inbox import DeviceInbox
 from bridge.matrix.erasing import MatrixEraser
 from bridge.matrix.repository import MatrixRepository
 from bridge.model.doors import OPERATIONS, Destination
-from bridge.model.errors import HomeserverError, StoreUnavailableError
+from bridge.model.errors import HomeserverError, MediaError, StoreUnavailableError
 from bridge.store import leavers, ledger
 from bridge.store.nodes import Node
 from bridge.store.outbox import Entry, Purpose
-from bridge.transcription import transcriber
+from bridge.transcription import prove, transcriber
 
 START_PAUSE_SECONDS = 2.0
 # What we send comes back in the next answer. In a burst, an answer for each message of ours would cost the homeserver
@@ -132,6 +132,7 @@ async def run_loops(
         start("offboard", Offboarding(desk.database, desk.situation, changed=bells.readiness.ring).step)
         start("deliver", partial(delivery.step, group), bells.deliver)
         start("media", partial(_media(house, desk, channels).step, group), bells.media)
+        group.create_task(_prove_transcription(gate))
         log.info("bell_ready", bot=house.homeserver.bot, device=house.homeserver.device)
 
 
@@ -234,6 +235,20 @@ def _media(house: House, desk: Desk, channels: Sequence[Channel]) -> Media:
         wake=desk.bells.media.ring,
         transcribe=transcriber(heard) if heard else None,
     )
+
+
+async def _prove_transcription(gate: Gate) -> None:
+    """Say at once what would else show with the first recording. Nothing waits for it."""
+    heard = gate.house.config.nightbell.transcription
+    if heard is None:
+        return
+    try:
+        await prove(heard)
+    except MediaError as error:
+        why = f"recordings are not transcribed ({error}); they come into their rooms"
+        await gate.tell(TRANSCRIPTION, why)
+    else:
+        await gate.tell(TRANSCRIPTION, None)
 
 
 async def _read(edge: Edge, bells: Bells, readers_changed: Callable[[], Awaitable[None]]) -> float:

@@ -111,6 +111,12 @@ def test_steps() -> Iterator[Step]:
 
 
 def slow_steps() -> Iterator[Step]:
+    yield Step(
+        name="faster-whisper into .venv",
+        made_from=(ROOT / "requirements/whisper.lock", VENV / "stamp"),
+        stamp=VENV / "stamp-whisper",
+        commands=((*pip(VENV), "--require-hashes", "--requirement", ROOT / "requirements/whisper.lock"),),
+    )
     if sys.version_info[:2] == (3, 11):  # the one that its version has wheels for
         yield Step(
             name="atheris into .venv",

@@ -12,6 +12,7 @@ from bridge.channels import read_settings, unanswerable
 from bridge.cli.known import known
 from bridge.config import Config, ConfigError, Problem, load
 from bridge.policy.proof import Findings, prove
+from bridge.transcription import lacking
 
 ConfigDirectory = Annotated[Path, typer.Option("--config", help="The directory of the configuration.")]
 CONFIG = Path("config")
@@ -51,6 +52,10 @@ def checked(directory: Path, now: datetime) -> tuple[Config, Findings]:
         except ConfigError as error:
             problems += error.problems
     problems += unanswerable(loaded)
+    heard = loaded.nightbell.transcription
+    if heard is not None and (wrong := lacking(heard)) is not None:
+        message = f"recordings would not be transcribed: {wrong}"
+        problems.append(loaded.sources["nightbell.yaml"].problem(("transcription", "model"), message))
     if any(calendar.url for calendar in loaded.roster.calendars.values()):
         loaded, _ = known(loaded, now)
     findings = prove(loaded, now)

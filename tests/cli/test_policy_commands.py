@@ -199,6 +199,18 @@ def test_check_refuses_an_auto_reply_on_a_channel_that_has_no_way_back(
     assert ('"auto_reply" can\'t be sent by channel "door", whose source takes no answer' in said) == wrong
 
 
+def test_check_refuses_a_speech_model_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path)
+    file = tmp_path / "nightbell.yaml"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"transcription": {"model": "small"}}))
+    assert nightbell(monkeypatch, "check", "--config", str(tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert "nightbell.yaml:1:" in said
+    assert f"recordings would not be transcribed: {tmp_path / 'small'} is no folder" in said
+
+
 @pytest.mark.parametrize("given", [True, False])
 @pytest.mark.parametrize(
     ("settings", "needed", "value"),

@@ -1,4 +1,4 @@
-"""Transcription's own process. The model is a stand-in: a real one is the operator's own."""
+"""Transcription's own process, with a stand-in for the library; with the real one, test_whisper.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from bridge.config.nightbell import Transcription
 from bridge.model.errors import MediaError
 from bridge.model.phi import Phi
-from bridge.transcription import transcriber
+from bridge.transcription import lacking, prove, transcriber
 
 LIBRARY = """
 from types import SimpleNamespace
@@ -42,7 +42,7 @@ async def test_a_recording_becomes_text(model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recording", "seconds", "reason"), [("crash", 60, "failed: is the model's"), ("for ever", 1, "too long")]
+    ("recording", "seconds", "reason"), [("crash", 60, "transcription failed"), ("for ever", 1, "too long")]
 )
 async def test_what_goes_wrong_stays_in_its_process(
     model: Path, recording: str, seconds: float, reason: str
@@ -54,10 +54,32 @@ async def test_what_goes_wrong_stays_in_its_process(
 
 
 async def test_a_model_that_is_no_folder_is_not_looked_for_elsewhere(model: Path) -> None:
-    with pytest.raises(MediaError, match="is the model's folder"):
+    with pytest.raises(MediaError, match="the model can't be loaded: is small a whole folder"):
         await transcriber(Transcription(model=Path("small")))(Phi(b"RIFF"))
+    with pytest.raises(MediaError, match="the model can't be loaded"):
+        await prove(Transcription(model=Path("small")))
 
 
-async def test_a_missing_library_is_named(tmp_path: Path) -> None:
+async def test_a_model_that_loads_is_proved_without_a_recording(model: Path) -> None:
+    await prove(Transcription(model=model))
+
+
+def test_what_a_folder_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Transcription(model=tmp_path / "model")
+    assert str(lacking(settings)).endswith("model is no folder: put a model of faster-whisper's there")
+    settings.model.mkdir()
+    (settings.model / "model.bin").touch()
+    said = "it lacks config.json, tokenizer.json, vocabulary.*"
+    assert str(lacking(settings)).endswith(f"model is no model of faster-whisper's: {said}")
+    for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
+        (settings.model / name).touch()
+    (tmp_path / "faster_whisper.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert lacking(settings) is None
+
+
+async def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "faster_whisper.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(MediaError, match="pip install 'nightbell"):
         await transcriber(Transcription(model=tmp_path))(Phi(b"RIFF"))
