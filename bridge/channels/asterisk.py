@@ -6,12 +6,11 @@ How to set it up: docs/channels/asterisk.md. What becomes of a call: `bridge.cha
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Literal
@@ -28,20 +27,17 @@ from bridge.channels.ami import (
     read_block,
     write_action,
 )
-from bridge.channels.asterisk_spool import Lying, Spool
-from bridge.channels.asterisk_spool import Message as Recorded
-from bridge.channels.calls import Board, Call, Voicemail, announced, is_announced, number
-from bridge.channels.cdr import CdrSettings, RecordedCall, began_at, open_records
+from bridge.channels.asterisk_events import Events, call_of
+from bridge.channels.asterisk_spool import Spool
+from bridge.channels.calls import Board, Call, announced, is_announced, number
+from bridge.channels.cdr import CdrSettings, began_at, open_records
 from bridge.channels.channel import Channel, ChannelType, Recount, Surroundings
-from bridge.channels.moments import from_unix
-from bridge.channels.numbers import normal_number
 from bridge.channels.settings import Region
 from bridge.config.values import LocalPath, NumberSetting, SecretRef, Section, Setting
 from bridge.model.errors import StoreUnavailableError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
-from bridge.model.phi import Phi, protect_optional
-from bridge.model.priority import Priority
+from bridge.model.phi import Phi
 
 QUIET_SECONDS = 30.0  # of silence before Asterisk is asked whether it is there; as long again for its answer
 FIRST_PAUSE = 1.0  # seconds before another try; doubled up to the longest
@@ -101,21 +97,20 @@ class AsteriskSettings(Section):
 def build(channel: ChannelId, settings: AsteriskSettings, around: Surroundings) -> Channel:
     """A channel that listens to Asterisk. Raises `SecretUnreadableError`."""
     spool = Spool(settings.spool) if settings.spool is not None else None
-    line = _Line(channel, settings, settings.secret.read_text(), around, spool)
+    events = Events(channel, settings.region, spool)
+    line = _Line(channel, settings, settings.secret.read_text(), around, events)
     source = spool.media(remove=settings.delete_recordings) if spool is not None else None
-    return Channel(
-        channel, ASTERISK.name, serve=line.serve, recount=_recount(channel, settings, spool), media=source
-    )
+    return Channel(channel, ASTERISK.name, serve=line.serve, recount=_recount(settings, events), media=source)
 
 
-def _recount(channel: ChannelId, settings: AsteriskSettings, spool: Spool | None) -> Recount | None:
+def _recount(settings: AsteriskSettings, events: Events) -> Recount | None:
     if settings.cdr is None:
         return None
     recorded_calls = open_records(settings.cdr)
 
     async def recount(since: datetime, until: datetime) -> list[IntakeEvent]:
-        calls = [_call_of(each) for each in await recorded_calls(since, until)]
-        return [await _event_of(channel, call, settings, spool) for call in calls if call.kind is not None]
+        calls = [call_of(each) for each in await recorded_calls(since, until)]
+        return [await events.of_ended(call) for call in calls if call.kind is not None]
 
     return recount
 
@@ -147,7 +142,7 @@ class _Line:
     settings: AsteriskSettings
     secret: str = field(repr=False)
     around: Surroundings
-    spool: Spool | None
+    events: Events
     board: Board = field(default_factory=Board)
     trouble: str | None = "it has not connected yet"
     noted: dict[str, int] = field(default_factory=dict)  # the mailboxes' counts that outlive the process
@@ -291,9 +286,10 @@ class _Line:
         self.board.mailboxes[mailbox] = count
         if more <= 0 or not told:
             return
-        found = await self.spool.newest(mailbox, more) if self.spool is not None else []
+        spool = self.events.spool
+        found = await spool.newest(mailbox, more) if spool is not None else []
         for lying in found:
-            await self._keep(_lying_event(self.channel, lying, how, self.settings.region))
+            await self._keep(self.events.of_lying(lying, how))
         if more > len(found):
             now = self.around.now()
             await self._keep(
@@ -313,14 +309,14 @@ class _Line:
             not (call.context and self.settings.contexts) or call.context in self.settings.contexts
         )
         if call.kind is not None and begins_outside:
-            await self._keep(await _event_of(self.channel, call, self.settings, self.spool))
+            await self._keep(await self.events.of_ended(call))
 
     async def _announced(self, message: Message) -> None:
         """What another program had Asterisk say. It is nobody's call, so that its moment makes its key."""
         moment = message.get("timestamp") or f"{self.around.now().timestamp():.6f}"
         call = announced(message, f"{message.get('actionid', '')} {moment}")
         kind = EventKind.VOICEMAIL if call.mailbox else EventKind.PAGE
-        await self._keep(_event(self.channel, call, kind, self.settings))
+        await self._keep(self.events.of_call(call, kind))
 
     async def _keep(self, event: IntakeEvent) -> None:
         """Keep an event, however long it takes: Asterisk says nothing twice."""
@@ -349,32 +345,6 @@ def _places(error: Exception) -> list[str]:
     return [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
 
 
-def _call_of(recorded: RecordedCall) -> Call:
-    return Call(
-        recorded.linkedid,
-        began=str(round(recorded.began.timestamp())),
-        caller=recorded.caller,
-        caller_name=recorded.caller_name,
-        called=recorded.called,
-        queue=recorded.queue,
-        fate=recorded.fate,
-        voicemail=recorded.voicemail,
-        mailbox=recorded.mailbox,
-        speaking=recorded.channel,
-    )
-
-
-async def _event_of(
-    channel: ChannelId, call: Call, settings: AsteriskSettings, spool: Spool | None
-) -> IntakeEvent:
-    """The event of a call that is one. An empty message only the spool directory knows for that, if no mailer does."""
-    unsure = call.voicemail == Voicemail.LEFT and not call.length
-    if unsure and spool is not None and any([await spool.is_empty(each) for each in _recording(call)]):
-        call = replace(call, voicemail=Voicemail.EMPTY)
-    assert call.kind is not None  # noqa: S101 - an empty message is something, too
-    return _event(channel, call, call.kind, settings)
-
-
 def _is_forbidden(message: Message) -> bool:
     # An Asterisk without queues or mailboxes does not know the question, and has nothing to tell of them.
     return message.get("response") == "Error" and "unknown command" not in message.get("message", "").lower()
@@ -382,51 +352,3 @@ def _is_forbidden(message: Message) -> bool:
 
 # What is asked after each login, so that nothing stays unknown that happened before it.
 _QUESTIONS = ("CoreShowChannels", "QueueStatus", "VoicemailUsersList")
-
-
-def _recording(call: Call) -> tuple[Recorded, ...]:
-    """The message that the call left. A Linkedid ends with the moment at which the call began."""
-    began = re.search(r"(\d{9,11})\.\d+$", call.linkedid)
-    if began is None or not call.mailbox:
-        return ()
-    return (Recorded(call.mailbox, call.file, int(began[1]), call.caller, channel=call.speaking),)
-
-
-def _lying_event(channel: ChannelId, lying: Lying, how: str, region: str | None) -> IntakeEvent:
-    """A message that lies in a mailbox, and that no call is known to have left."""
-    message = lying.message
-    return IntakeEvent(
-        channel=channel,
-        key=Phi(f"{message.mailbox} {message.identity}"),
-        kind=EventKind.MISSED_CALL if lying.is_empty else EventKind.VOICEMAIL,
-        body=Phi(how),
-        caller=normal_number(lying.caller, region),
-        caller_name=protect_optional(lying.caller_name),
-        recipient=Phi(message.mailbox),
-        occurred_at=from_unix(str(message.since)) if message.since else None,
-        attributes={"mailbox": Phi(message.mailbox)},
-        attachments=() if lying.is_empty else (message.attachment(),),
-    )
-
-
-def _event(channel: ChannelId, call: Call, kind: EventKind, settings: AsteriskSettings) -> IntakeEvent:
-    told = call.told or {}
-    region = settings.region
-    heard = kind == EventKind.VOICEMAIL and settings.spool is not None
-    urgency = told.get("priority", "").lower()
-    said = {"mailbox": call.mailbox, "digits": call.digits, "waited_seconds": call.waited}
-    return IntakeEvent(
-        channel=channel,
-        key=Phi(call.linkedid),
-        kind=kind,
-        body=Phi(told.get("body", "")),
-        caller=normal_number(call.caller, region),
-        caller_name=protect_optional(call.caller_name),
-        called=normal_number(call.called, region),
-        recipient=protect_optional(told.get("recipient") or call.mailbox),
-        queue=protect_optional(call.queue),
-        priority=Priority(urgency) if urgency in list(Priority) else None,
-        occurred_at=from_unix(call.began.partition(".")[0]),
-        attributes={name: Phi(value) for name, value in said.items() if value},
-        attachments=tuple(each.attachment() for each in _recording(call)) if heard else (),
-    )
