@@ -191,7 +191,8 @@ async def test_moments_survive_to_the_microsecond_and_come_back_in_utc(database:
     moments = [NOW.replace(year=1969), NOW, boston + timedelta(microseconds=1)]
     async with database.write() as connection:
         for number, moment in enumerate(moments):
-            await connection.execute(insert(root_key).values(id=str(number), proof=b"", first_used_at=moment))
+            row = {"id": str(number), "proof": b"", "first_used_at": moment, "in_force": False}
+            await connection.execute(insert(root_key).values(row))
         rows = await connection.execute(select(root_key.c.first_used_at).order_by(root_key.c.first_used_at))
         kept = list(rows.scalars())
     assert kept == moments
