@@ -96,6 +96,13 @@ def test_the_bounds_in_the_documentation_are_those_of_the_code(bound: str) -> No
     assert bound in (ROOT / DOORS).read_text()
 
 
+@pytest.mark.parametrize("name", sorted(CHANNEL_TYPES))
+def test_whose_source_can_be_asked_in_the_documentation_has_a_setting_for_it(name: str) -> None:
+    [last] = re.findall(rf"^\| \[{name}\].*\| ([^|]*) \|$", (ROOT / DOORS).read_text(), re.MULTILINE)
+    askable = {"reconcile", "cdr"} & set(CHANNEL_TYPES[name].settings.model_fields)
+    assert last.startswith("yes" if askable else "no")
+
+
 @pytest.mark.parametrize("name", sorted(WIRES))
 def test_the_signed_times_in_the_documentation_are_those_that_are_tried(name: str) -> None:
     [row] = re.findall(rf"^\| \[{name}\].*$", (ROOT / DOORS).read_text(), re.MULTILINE)
