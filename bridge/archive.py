@@ -22,7 +22,7 @@ SALT_BYTES = 16
 CONTEXT = "archive"
 
 
-def seal(documents: Mapping[str, Phi[bytes]], facts: Mapping[str, str], passphrase: str) -> bytes:
+def seal(documents: Mapping[str, Phi[bytes]], facts: Mapping[str, object], passphrase: str) -> bytes:
     """The archive's bytes. The manifest lists each document with its SHA-256."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from bridge.archive import seal, unseal
 from bridge.cli.administrators import By, DryRun, Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
+from bridge.cli.handing_over import gather
 from bridge.cli.moments import moment
 from bridge.config import Config
 from bridge.config.problems import did_you_mean
@@ -28,8 +29,7 @@ from bridge.model.errors import NightbellError
 from bridge.model.phi import Phi
 from bridge.policy.retention import Hold, HoldKind, Life, end_of, held_by
 from bridge.store import captures, holds, ledger, retention
-from bridge.store.inbox import CALLER, IntakeStore
-from bridge.vault import KeyDestroyedError
+from bridge.store.inbox import CALLER
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -249,22 +249,21 @@ async def _export(config: Config, hold_id: str, by: str, passphrase: str) -> byt
     async with open_archive(config) as archive:
         await require(archive, by, Duty.COMPLIANCE, "hold export")
         hold = await _in_force(archive, hold_id)
-        inbox = IntakeStore(archive.database, archive.keys, lambda: now, lambda: None)
-        documents: dict[str, Phi[bytes]] = {}
         lives = await _lives(archive, hold, now)
-        for life in lives:
-            async with archive.database.read() as connection:
-                for intake in await retention.intakes_of(connection, life.page):
-                    with suppress(KeyDestroyedError):
-                        event, _ = await inbox.event_of(connection, intake)
-                        documents[f"{life.page}/{intake}.json"] = event.seal_form()
-        sealed = seal(documents, {"hold": hold.id, "exported_by": by, "at": now.isoformat()}, passphrase)
+        found = await gather(archive, lives)
+        facts = {"hold": hold.id, "exported_by": by, "at": now.isoformat(), "missing": found.missing}
+        sealed = await asyncio.to_thread(seal, found.documents, facts, passphrase)
         async with archive.database.write() as connection:
             records = [
                 Record(Action.EXPORTED, by, page=life.page, objects={"hold": hold.id}) for life in lives
             ]
             await ledger.append(connection, records, now)
-    typer.echo(f"{len(documents)} events of {len(lives)} pages, encrypted under the passphrase")
+    files = len(found.documents) - found.events
+    typer.echo(
+        f"{found.events} events of {len(lives)} pages, and {files} documents of their recordings and files"
+    )
+    for name, why in found.missing.items():
+        typer.echo(f"NOT in it: {name}: {why}", err=True)
     return sealed
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from urllib.parse import quote
 
+from aiohttp import ClientError
 from mautrix.api import Method
 from mautrix.crypto.attachments import decrypt_attachment, encrypt_attachment
+from yarl import URL
 
+from bridge.matrix import budget
 from bridge.matrix.homeserver import Homeserver, errors_of
 from bridge.model.doors import EncryptedFile
 from bridge.model.errors import HomeserverError
@@ -46,12 +50,11 @@ class MatrixRepository:
 
     async def upload_file(self, mxc: str, ciphertext: bytes) -> bool:
         """Upload there (`PUT /_matrix/media/v3/upload/{serverName}/{mediaId}`)."""
-        where = "/".join(quote(part, safe="") for part in mxc.removeprefix("mxc://").split("/"))
         headers = {"Content-Type": "application/octet-stream"}
         try:
             async with errors_of("PUT _matrix/media/v3/upload"):
                 await self._homeserver.client.api.request(
-                    Method.PUT, f"_matrix/media/v3/upload/{where}", ciphertext, headers
+                    Method.PUT, f"_matrix/media/v3/upload/{_place(mxc)}", ciphertext, headers
                 )
         except HomeserverError as error:
             if error.code == UPLOADED:
@@ -60,3 +63,30 @@ class MatrixRepository:
                 return False
             raise
         return True
+
+    async def download_file(self, mxc: str) -> bytes | None:
+        """What is there (Matrix spec, `GET /_matrix/client/v1/media/download`); None if nothing is."""
+        path = f"_matrix/client/v1/media/download/{_place(mxc)}"
+        what = "GET _matrix/client/v1/media/download"
+        budget.check("GET", path, None)
+        api = self._homeserver.client.api
+        url = URL(f"{str(api.base_url).rstrip('/')}/{path}", encoded=True)
+        headers = {"Authorization": f"Bearer {api.token}"}
+        try:
+            async with (
+                errors_of(what),
+                api.session.get(url, headers=headers, params={"user_id": self._homeserver.bot}) as answer,
+            ):
+                if answer.status == HTTPStatus.NOT_FOUND:
+                    return None
+                if answer.status != HTTPStatus.OK:
+                    message = f"{what}: the homeserver answers {answer.status}"
+                    raise HomeserverError(message, retry=answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+                return await answer.read()
+        except ClientError as error:
+            message = f"{what}: the homeserver does not answer ({type(error).__name__}); is it running?"
+            raise HomeserverError(message, retry=True) from None
+
+
+def _place(mxc: str) -> str:
+    return "/".join(quote(part, safe="") for part in mxc.removeprefix("mxc://").split("/"))

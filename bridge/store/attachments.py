@@ -358,6 +358,29 @@ async def destroy(connection: AsyncConnection, of: Mapping[str, str]) -> None:
     await connection.execute(statement, rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An attachment as it is kept: as it came, or encrypted, here or at the homeserver; and what rooms are told."""
+
+    id: str
+    attachment: Attachment | None
+    message: Phi[bytes] | None
+    file: bytes | None
+    mxc: str | None
+
+
+async def kept_of(connection: AsyncConnection, keys: KeyRing, intake_id: IntakeId) -> list[Kept]:
+    """All of an event. Raises VaultError."""
+    query = _with_keys().where(attachment.c.intake == intake_id).order_by(attachment.c.id)
+    found = []
+    for row in (await connection.execute(query)).all():
+        key = _key(row, keys)
+        came = row.sealed and Attachment.from_seal_form(key.open(row.sealed, f"attachment {row.id}"))
+        message = row.sealed_message and key.open(row.sealed_message, f"message of {row.id}")
+        found.append(Kept(row.id, came or None, message or None, row.file, row.mxc))
+    return found
+
+
 async def files_of(connection: AsyncConnection, destructions: Sequence[str]) -> dict[str, list[str]]:
     """What must be deleted at the homeserver for destructions: mxc://... ."""
     query = select(attachment.c.destruction, attachment.c.mxc).where(

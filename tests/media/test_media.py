@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import zipfile
 from email.message import EmailMessage
 from email.utils import make_msgid
 from pathlib import Path
@@ -153,3 +155,35 @@ async def test_an_address_for_each_file_is_kept_for_its_deletion(hospital: Hospi
     for state, mxc, sealed, file in kept:
         assert (state, sealed, file) == ("uploaded", None, None)
         assert mxc.startswith("mxc://nightbell.test/")
+
+
+async def test_a_legal_holds_export_has_the_files_of_its_pages_and_says_what_is_missing(
+    hospital: Hospital, okafor: Element, tmp_path: Path
+) -> None:
+    await mail(SMTP_PORT, with_attachment("Exhibit of case 7", PNG, "image/png", "exhibit.png"))
+    page = await okafor.message("Exhibit of case 7")
+    await file_below(okafor, page)
+    [(name,)] = rows(hospital, "SELECT page FROM outbox WHERE event = ?", page.event_id)
+    by = ("--by", hospital.user_id("operator"))
+    placed = await hospital.bridge.command("hold", "place", "page", name, *by, "--reason", "Case 7")
+
+    async def handed_over(to: str) -> tuple[str, dict[str, bytes]]:
+        sealed, opened = tmp_path / f"{to}.nightbell", tmp_path / f"{to}.zip"
+        secret = ("--passphrase", "correct horse battery staple")
+        said = await hospital.bridge.command("hold", "export", placed.split()[-1], str(sealed), *by, *secret)
+        await hospital.bridge.command("hold", "open", str(sealed), str(opened), *secret, configured=False)
+        with zipfile.ZipFile(opened) as archive:
+            return said, {each: archive.read(each) for each in archive.namelist()}
+
+    said, documents = await handed_over("whole")
+    assert "1 events of 1 pages, and 2 documents of their recordings and files" in said
+    assert [content for each, content in documents.items() if each.endswith(".png")] == [PNG]
+    assert json.loads(documents["manifest.json"])["missing"] == {}
+    file = (await file_below(okafor, page)).content["file"]["url"].rsplit("/", 1)[-1]
+    (hospital.synapse.media_path / "local_content" / file[:2] / file[2:4] / file[4:]).unlink()
+    said, documents = await handed_over("without")
+    assert "NOT in it: " in said
+    assert list(json.loads(documents["manifest.json"])["missing"].values()) == [
+        "the homeserver has it no more"
+    ]
+    await hospital.bridge.command("hold", "lift", placed.split()[-1], *by)
