@@ -52,6 +52,8 @@ async def post(url: str, body: Mapping[str, str], headers: Mapping[str, str], *,
         raise ReportError(why, retry=repeats) from None
     if status < HTTPStatus.MULTIPLE_CHOICES:
         return
+    if repeats and status == HTTPStatus.CONFLICT:
+        raise ReportError("it is still busy with the one before", retry=True)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_NOW:
         raise ReportError(f"it answers {status}{'' if repeats else _UNKNOWN}", retry=repeats)
     raise ReportError(f"it answers {status}", retry=status in _NOT_NOW)

@@ -52,12 +52,17 @@ class Reports:
         self._tell = tell
         self._in_trouble: set[ChannelId] = set()
         self._unfetched: set[ChannelId] = set()
+        self._released = False
 
     async def step(self) -> float | None:
         """Tell what is due. Returns the seconds until it must look again."""
         if not self._reporters:
             return None
         now, channels = self._now(), list(self._reporters)
+        if not self._released:  # the configuration may be another one since
+            async with self._database.write() as connection:
+                await reports.release(connection, channels)
+            self._released = True
         async with self._database.read() as connection:
             reached = await reports.untold(connection, channels, now - PATIENCE)
         if reached:

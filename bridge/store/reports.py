@@ -128,6 +128,12 @@ async def hold(connection: AsyncConnection, name: str, poller: str) -> None:
     await connection.execute(statement.values(state="held", poller=poller))
 
 
+async def release(connection: AsyncConnection, channels: Sequence[ChannelId]) -> None:
+    """Hold nothing any more: whoever fetched may be told by push from now on, or the other way round."""
+    mine = update(report).where(report.c.channel.in_(channels), report.c.state == "held")
+    await connection.execute(mine.values(state="todo", poller=None))
+
+
 async def waiting(
     connection: AsyncConnection, keys: KeyRing, channel: ChannelId, poller: str, *, now: datetime, limit: int
 ) -> list[Waiting]:
@@ -148,7 +154,7 @@ async def held(
     connection: AsyncConnection, channel: ChannelId, poller: str, numbers: Collection[int]
 ) -> list[Held]:
     """Those of a poller that have these numbers, and that it has not settled yet."""
-    return await _held(connection, *_of(channel, poller), report.c.seq.in_(numbers))
+    return await _held(connection, *_of(channel, poller), report.c.seq.in_(list(numbers)))
 
 
 async def unfetched(

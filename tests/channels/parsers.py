@@ -20,6 +20,7 @@ from bridge.channels.smtp import read_mail
 from bridge.channels.snpp import _Desk, _talk
 from bridge.channels.tcp import MAX_LINE, Line
 from bridge.channels.wctp import _event, _version
+from bridge.channels.wctp_poll import MOST, _verdicts, _wanted
 from bridge.channels.xml import read_xml
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import ChannelId
@@ -79,6 +80,9 @@ def read_wctp(data: bytes) -> None:
         if operation.tag in ("wctp-SubmitRequest", "wctp-MessageReply"):
             event = _event(DOOR, operation, version)
             assert event is None or IntakeEvent.from_seal_form(event.seal_form()) == event
+        if operation.tag == "wctp-PollForMessages":
+            assert 1 <= _wanted(operation.get("maxMessagesInBatch", "")) <= MOST
+            assert all(0 <= number < 10**18 for number in _verdicts(operation))
 
 
 def read_records(data: bytes) -> None:
@@ -95,6 +99,12 @@ WCTP = [
     json.loads(line)["body"].encode("latin-1")
     for line in (CAPTURES / "php_wctp_posts.jsonl").read_text().splitlines()
 ]
+POLL = (
+    b'<wctp-Operation wctpVersion="1.3"><wctp-PollForMessages pollerID="a" securityCode="b" maxMessagesInBatch="9">'
+    b'<wctp-MessageReceived sequenceNo="1"><wctp-Success successCode="200"/></wctp-MessageReceived>'
+    b'<wctp-MessageReceived sequenceNo="2"><wctp-Failure errorCode="604"/></wctp-MessageReceived>'
+    b"</wctp-PollForMessages></wctp-Operation>"
+)
 AMI = [block for stream in seeds("asterisk/*.ami.txt") for block in stream.split(b"\r\n\r\n")]
 DIALOGS = [
     b"\r\n".join(re.findall(b"C: '(.*)'", dialog))
@@ -109,7 +119,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     "call records": (read_records, LINES),
     "smtp": (lambda data: read_mail(Phi(data)), seeds("voicemail_mail/*.eml")),
     "snpp": (hear_snpp, [*DIALOGS, TWO_WAY]),
-    "wctp": (read_wctp, WCTP),
+    "wctp": (read_wctp, [*WCTP, POLL]),
 }
 GUIDED = ("asterisk", "snpp", "wctp")  # those that atheris tries
 

@@ -179,7 +179,8 @@ async def test_a_text_is_answered_as_telnyxs_sdk_would_answer_it(inbox: Remember
 
 
 @pytest.mark.parametrize(
-    ("status", "again"), [(0, True), (500, True), (429, True), (503, True), (401, False), (422, False)]
+    ("status", "again"),
+    [(0, True), (500, True), (429, True), (503, True), (409, True), (401, False), (422, False)],
 )
 async def test_an_answer_that_telnyx_did_not_take_is_sent_again_where_that_can_help(
     inbox: RememberingInbox, status: int, *, again: bool

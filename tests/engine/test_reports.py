@@ -283,6 +283,15 @@ async def test_operations_hear_that_nobody_fetches_and_that_somebody_does_again(
     assert polled.troubles == [trouble, None]
 
 
+async def test_who_polled_before_a_start_and_is_told_by_push_after_it_hears_what_was_not_fetched(
+    polled: Exchange,
+) -> None:
+    polled.poller = ""
+    await polled.step()
+    assert sorted(polled.kinds()) == ["answer", "delivered", "queued"]
+    assert await polled.fetch() == []
+
+
 async def test_what_nobody_fetches_for_three_days_is_given_up(polled: Exchange) -> None:
     polled.now += PATIENCE + timedelta(seconds=1)
     await polled.step()
