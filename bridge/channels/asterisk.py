@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Literal
+from typing import Literal, Self
 
 import structlog
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bridge.channels.ami import (
     AmiRefusedError,
@@ -92,6 +92,14 @@ class AsteriskSettings(Section):
     delete_recordings: bool = Field(
         default=False, description="Whether recordings are deleted there, once they are in the rooms."
     )
+
+    @model_validator(mode="after")
+    def _bounds_records_as_calls(self) -> Self:
+        if self.contexts and self.cdr is not None and not self.cdr.contexts:
+            raise ValueError(
+                "bounds its contexts, so that cdr needs contexts, too: records of other calls count"
+            )
+        return self
 
 
 def build(channel: ChannelId, settings: AsteriskSettings, around: Surroundings) -> Channel:

@@ -17,6 +17,7 @@ import pytest
 
 from bridge.channels import ami, asterisk
 from bridge.channels.ami import Message
+from bridge.config.problems import ConfigError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
@@ -408,6 +409,15 @@ async def test_a_clock_that_differs_is_told_where_call_records_are_asked_for_by_
         made.writers[0].write(call(utc_now()))
         await until(lambda: len(told) == 3)
     assert [said and said[:40] for said in told] == [None, "its clock and this machine's are more th", None]
+
+
+def test_call_records_are_bounded_where_calls_are(inbox: RememberingInbox) -> None:
+    """Or the reconciler takes each call between two desks that nobody answers for a missing one."""
+    section = f"{ASTERISK}contexts: [from-trunk]\ncdr: {{file: /var/log/Master.csv}}\n".replace(
+        "PORT", "5038"
+    )
+    with pytest.raises(ConfigError, match="cdr needs contexts, too"):
+        opened(section, inbox)
 
 
 async def test_a_call_waits_for_the_database(inbox: RememberingInbox) -> None:
