@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from bridge.channels.asterisk_spool import Lying, Spool
 from bridge.channels.asterisk_spool import Message as Recorded
 from bridge.channels.calls import Call, Voicemail
-from bridge.channels.cdr import RecordedCall
+from bridge.channels.cdr import RecordedCall, began_at
 from bridge.channels.moments import from_unix
 from bridge.channels.numbers import normal_number
 from bridge.model.event import EventKind, IntakeEvent
@@ -66,7 +66,7 @@ class Events:
             recipient=protect_optional(told.get("recipient") or call.mailbox),
             queue=protect_optional(call.queue),
             priority=Priority(urgency) if urgency in list(Priority) else None,
-            occurred_at=from_unix(call.began.partition(".")[0]),
+            occurred_at=began_at(call.linkedid) or from_unix(call.began.partition(".")[0]),
             attributes={name: Phi(value) for name, value in said.items() if value},
             attachments=tuple(each.attachment() for each in _recording(call)) if heard else (),
         )
