@@ -12,6 +12,7 @@ import re
 import wave
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -198,6 +199,8 @@ def _find(spool: Path, message: Message) -> tuple[Path, Facts]:
         for text, facts in fitting
         if message.identity or message.caller or text.stem == message.file or left_by(facts)
     ]
+    if not certain and not spool.joinpath(*reversed(_directory(message.mailbox))).is_dir():
+        raise MediaError("there is no such mailbox in the spool directory: check spool", retry=True)
     if not certain:
         raise MediaError("the mailbox has no message of this call", retry=True)
     return certain[0]
@@ -238,7 +241,12 @@ def _seconds(facts: Facts) -> int | None:
 def _messages(spool: Path, mailbox: str, folders: Sequence[str] = FOLDERS) -> Iterator[tuple[Path, Facts]]:
     number, context = _directory(mailbox)
     for folder in folders:
-        for text in sorted((spool / context / number / folder).glob("msg[0-9]*.txt")):
+        files: list[Path] = []
+        with suppress(FileNotFoundError):  # Asterisk makes a folder with its first message
+            files = sorted(
+                (spool / context / number / folder).iterdir()
+            )  # a glob is silent of what it may not read
+        for text in (each for each in files if re.fullmatch(r"msg[0-9]+\.txt", each.name)):
             with text.open("rb") as opened:
                 lines = opened.read(MAX_TXT).decode(errors="replace").splitlines()
             pairs = (line.partition("=") for line in lines if not line.startswith(";"))

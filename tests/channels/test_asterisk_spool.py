@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,6 +139,20 @@ async def test_what_was_never_found_is_not_deleted(tmp_path: Path, inbox_folder:
 async def test_a_mailbox_leads_nowhere_else(tmp_path: Path, inbox_folder: Path, mailbox: str) -> None:
     with pytest.raises(MediaError, match="no name of a directory"):
         await fetched(tmp_path, replace(LEFT, mailbox=mailbox))
+
+
+async def test_a_mailbox_that_is_not_there_and_one_that_may_not_be_read_are_told_apart(
+    tmp_path: Path, inbox_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(MediaError, match="no such mailbox in the spool directory: check spool"):
+        await fetched(tmp_path / "elsewhere")
+
+    def denied(_: Path) -> Iterator[Path]:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "iterdir", denied)  # tests may run as root, who may read everything
+    with pytest.raises(MediaError, match=r"can't be read \(PermissionError\)"):
+        await fetched(tmp_path)
 
 
 async def test_one_that_is_too_large_is_given_up(
