@@ -273,6 +273,36 @@ async def test_a_sender_that_polls_gets_every_step_and_answer_over_a_kill(
     await okafor.react(page.event_id, "✅")
 
 
+@pytest.mark.slow
+async def test_a_choice_is_tapped_and_said_in_elements_own_client(hospital: Hospital) -> None:
+    offered = (
+        "<wctp-MCR><wctp-MessageText>Bed 6?</wctp-MessageText><wctp-Choice>Coming</wctp-Choice>"
+        "<wctp-Choice>Call me</wctp-Choice></wctp-MCR>"
+    )
+    url = f"{hospital.bridge.base_url}/intake/desk"
+
+    async def say(document: str) -> str:
+        async with aiohttp.ClientSession() as session, session.post(url, data=document.encode()) as answer:
+            return await answer.text()
+
+    async def until(said: str) -> None:
+        async with asyncio.timeout(20):
+            while f"<wctp-Alphanumeric>{said}</wctp-Alphanumeric>" not in await say(poll(poller="night")):
+                await asyncio.sleep(0.1)
+
+    async with Shift(hospital) as shift:
+        lindqvist = await shift.element("lindqvist")
+        await lindqvist.meet(hospital.bot)
+        await lindqvist.entrusted()
+        assert "wctp-Success" in await say(submit(offered, control='messageID="mcr-3"', sender="night"))
+        page = await lindqvist.message("Bed 6?")
+        await lindqvist.react(page.event_id, "2️⃣")
+        await until("Call me")
+        await lindqvist.say(page.room_id, "coming", in_reply_to=page.event_id)
+        await until("Coming")
+        await lindqvist.react(page.event_id, "✅")
+
+
 async def test_whoever_writes_to_a_number_of_telnyxs_is_answered_once(
     hospital: Hospital, okafor: Clinician, provider: tuple[Api, str]
 ) -> None:
