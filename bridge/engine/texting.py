@@ -63,7 +63,10 @@ class Texting:
                 for intake, _ in late:
                     await replies.settle(connection, intake, "failed", "it could not be sent in time")
                 given_up = [
-                    Record(Action.REPLIED, objects={"intake": one}, outcome="not_told") for one, _ in late
+                    Record(
+                        Action.REPLIED, objects={"intake": one}, outcome="in_doubt" if begun else "not_told"
+                    )
+                    for one, begun in late
                 ]
                 await ledger.append(connection, given_up, now)
         async with self._database.read() as connection:
@@ -106,7 +109,8 @@ class Texting:
         if error.retry:
             pause = FIRST_PAUSE * 2 ** min(one.attempts, 6)
             async with self._database.write() as connection:
-                await replies.put_off(connection, one.intake, now + pause, str(error))
+                surely = not self._texters[one.channel].repeats  # which says so only of what was not sent
+                await replies.put_off(connection, one.intake, now + pause, str(error), surely=surely)
         else:
             await self._settle(one, "failed", "not_told", now, str(error))
         await self._trouble(

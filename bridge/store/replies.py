@@ -126,15 +126,13 @@ async def owed(
     return found
 
 
-async def too_late(
-    connection: AsyncConnection, before: datetime, limit: int
-) -> list[tuple[IntakeId, ChannelId]]:
-    """What should have been sent before a moment, and was not."""
-    query = select(owed_reply.c.intake, owed_reply.c.channel).where(
+async def too_late(connection: AsyncConnection, before: datetime, limit: int) -> list[tuple[IntakeId, bool]]:
+    """What should have been sent before a moment, and was not; True for what may have been."""
+    query = select(owed_reply.c.intake, owed_reply.c.begun_at).where(
         owed_reply.c.state == "todo", owed_reply.c.at < before
     )
     rows = await connection.execute(query.order_by(owed_reply.c.not_before).limit(limit))
-    return [(IntakeId(row.intake), ChannelId(row.channel)) for row in rows]
+    return [(IntakeId(row.intake), row.begun_at is not None) for row in rows]
 
 
 async def begin(connection: AsyncConnection, intakes: Sequence[IntakeId], now: datetime) -> None:
@@ -151,7 +149,11 @@ async def settle(
     return bool((await connection.execute(mine.values(state=state, error=error))).rowcount)
 
 
-async def put_off(connection: AsyncConnection, intake_id: IntakeId, until: datetime, error: str) -> None:
-    """They were not sent: try again later."""
-    values = {"attempts": owed_reply.c.attempts + 1, "not_before": until, "begun_at": None, "error": error}
+async def put_off(
+    connection: AsyncConnection, intake_id: IntakeId, until: datetime, error: str, *, surely: bool
+) -> None:
+    """Try again later; `surely` if it is known that they were not sent."""
+    values = {"attempts": owed_reply.c.attempts + 1, "not_before": until, "error": error}
+    if surely:
+        values["begun_at"] = None
     await connection.execute(update(owed_reply).where(owed_reply.c.intake == intake_id).values(values))

@@ -148,14 +148,18 @@ async def test_who_writes_stop_before_it_is_sent_is_not_written_to(clinic: Clini
     assert clinic.sent == []
 
 
-async def test_what_could_not_be_sent_in_ten_minutes_is_not_sent_later(clinic: Clinic) -> None:
+@pytest.mark.parametrize("repeats", [True, False])
+async def test_what_could_not_be_sent_in_ten_minutes_is_not_sent_later(
+    clinic: Clinic, *, repeats: bool
+) -> None:
+    clinic.repeats = repeats
     clinic.fails = [ReportError("it can't be reached", retry=True)] * 9
     await clinic.text()
     await clinic.step()
     clinic.now += PATIENCE + timedelta(seconds=1)
     await clinic.step()
     assert len(clinic.sent) == 1
-    assert await clinic.outcomes() == ["not_told"]
+    assert await clinic.outcomes() == ["in_doubt" if repeats else "not_told"]
 
 
 async def test_one_that_fails_keeps_no_other_back_and_operations_hear_of_its_end(clinic: Clinic) -> None:

@@ -71,12 +71,14 @@ async def test_an_answer_is_owed_once_until_it_is_settled(
         await replies.begin(connection, [intake], NOW)
         [owed] = await replies.owed(connection, keys, [DESK], NOW, 9)
         assert owed.begun
-        await replies.put_off(connection, intake, LATER, "it answers 503")
+        await replies.put_off(connection, intake, LATER, "it gave no answer", surely=False)
+        assert await replies.too_late(connection, LATER, 9) == [(intake, True)]
+        await replies.put_off(connection, intake, LATER, "it answers 503", surely=True)
         assert await replies.owed(connection, keys, [DESK], NOW, 9) == []
         [owed] = await replies.owed(connection, keys, [DESK], LATER, 9)
-        assert (owed.begun, owed.attempts) == (False, 1)
+        assert (owed.begun, owed.attempts) == (False, 2)
         assert await replies.too_late(connection, NOW, 9) == []
-        assert await replies.too_late(connection, LATER, 9) == [(intake, DESK)]
+        assert await replies.too_late(connection, LATER, 9) == [(intake, False)]
         assert await replies.settle(connection, intake, "done")
         assert not await replies.settle(connection, intake, "done")
         assert await replies.too_late(connection, LATER, 9) == []
