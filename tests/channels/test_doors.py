@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing, suppress
+from contextlib import AsyncExitStack, closing, suppress
 from socket import socket
 
 import pytest
@@ -11,7 +11,9 @@ import pytest
 from bridge.channels import doors
 from bridge.channels.doors import keep_open
 from bridge.model.ids import ChannelId
-from tests.channels.wire import SMTP, SNPP, RememberingInbox, free_port, opened, reachable
+from tests.channels.test_http import half_open
+from tests.channels.wire import SMTP, SNPP, RememberingInbox, free_port, listening, opened, reachable
+from tests.channels.wires import TALKS
 
 
 @pytest.mark.parametrize("section", [SNPP, SMTP], ids=["snpp", "smtp"])
@@ -44,3 +46,16 @@ async def test_an_address_that_is_taken_is_tried_again_until_it_is_free(
     serving.cancel()
     with suppress(asyncio.CancelledError):
         await serving
+
+
+@pytest.mark.parametrize("name", ["snpp", "smtp"])
+async def test_through_hundreds_of_silent_connections_a_page_comes_in(
+    name: str, inbox: RememberingInbox
+) -> None:
+    """From eight peers, several times as many as the door holds."""
+    section = TALKS[name].section.replace("127.0.0.1", "127.0.0.0/8", 1)
+    async with listening(section, inbox) as port, AsyncExitStack() as crowd:
+        for number in range(300):
+            await crowd.enter_async_context(half_open(port, f"127.0.0.{2 + number % 8}", b"HE"))
+        await asyncio.wait_for(TALKS[name].say(port, "heard", "+15550001111"), 10)
+    assert [event.body.reveal().strip() for event in inbox.events] == ["heard"]

@@ -235,9 +235,9 @@ async def half_open(
 
 
 async def test_through_thousands_of_half_open_connections_every_request_comes_in() -> None:
-    """From a thousand addresses, four times as many as the door holds, while new ones keep coming."""
+    """From a thousand addresses, three times as many as the door holds, while new ones keep coming."""
     async with running(door()) as server, AsyncExitStack() as flood:
-        for number in range(2 * MAX_CONNECTIONS + MAX_CONNECTIONS // 2):
+        for number in range(3 * MAX_CONNECTIONS):
             host = f"127.1.{number % 250}.{1 + number % 4}"
             await flood.enter_async_context(half_open(server.port, host))
             if number % 128 == 0:
