@@ -20,6 +20,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from bridge.model.errors import NightbellError
 from bridge.model.ids import PageId
 
 BRIDGE = "nightbell"  # the actor of what nobody asked for
@@ -71,6 +72,10 @@ class Action(StrEnum):
     CANARY = "canary"  # a leak check planted something
 
 
+class LedgerChangedError(NightbellError):
+    """A record or signature is not as it was written. Keep the database as it is; compare exports and anchors."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One thing that happened. `objects` names what it happened to by ids, never by content."""
@@ -120,6 +125,23 @@ def chain(head: Head, records: Iterable[Record], at: datetime) -> list[Link]:
         links.append(link)
         head = Head(link.seq, link.hash)
     return links
+
+
+def follow(head: Head, link: Link) -> Head:
+    """The place of a link that stands on `head`. Raises LedgerChangedError."""
+    (made,) = chain(head, [link.record], link.at)
+    if (made.seq, made.hash) != (link.seq, link.hash):
+        raise LedgerChangedError(f"record {made.seq} is missing or was changed")
+    return Head(link.seq, link.hash)
+
+
+def is_signed(checkpoint: Checkpoint, key: Ed25519PublicKey) -> bool:
+    """Whether a checkpoint is this key's."""
+    try:
+        key.verify(checkpoint.signature, _signed(checkpoint.head, _instant(checkpoint.at)))
+    except InvalidSignature:
+        return False
+    return True
 
 
 def sign(head: Head, at: datetime, key: Ed25519PrivateKey) -> Checkpoint:

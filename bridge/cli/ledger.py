@@ -6,8 +6,8 @@ import asyncio
 import csv
 import json
 import sys
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -22,15 +22,14 @@ from bridge.cli.administrators import By, DryRun, Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.config.routing import parse_number
-from bridge.house import open_archive
-from bridge.ledger import Action, Link, Record
+from bridge.house import Archive, open_archive
+from bridge.ledger import Action, LedgerChangedError, Link, Record
 from bridge.model.errors import AnchorError
 from bridge.model.ids import PageId
 from bridge.model.phi import Phi
 from bridge.store import holds
 from bridge.store import ledger as rows
 from bridge.store.inbox import CALLER
-from bridge.store.keys import KeyRing
 
 COLUMNS = ("seq", "at", "actor", "action", "page", "patient", "objects", "outcome", "hash")
 
@@ -156,32 +155,54 @@ def _stamps(certificates: Path) -> chain.Stamped:
 
 
 async def _export(directory: Path, form: Format, out: TextIO) -> None:
-    async with _opened(directory) as (connection, keys):
-        now = datetime.now(UTC)
-        await rows.checkpoint(connection, keys.signer(), now)
-        last = (await rows.head(connection)).seq
-        signed = iter(await rows.checkpoints(connection))
-        writer = csv.writer(out)
+    """Sign where the chain ends, and write it. Raises LedgerChangedError after it, if it was changed and not signed."""
+    async with open_archive(load_or_exit(directory)) as archive:
+        changed = await _sign(archive)
+        async with archive.database.read() as connection:
+            signed = await rows.last_checkpoint(connection)
+            end = await rows.head(connection)
+            if signed is not None and changed is None:
+                end = signed.head  # beyond it, the bridge may have written meanwhile
+            await _write_out(connection, form, out, until=end.seq)
+    if changed is not None:
+        raise changed
+
+
+async def _sign(archive: Archive) -> LedgerChangedError | None:
+    signer = archive.keys.signer()
+    try:
+        async with archive.database.read() as connection:
+            place = await rows.intact(connection, signer.public_key())
+    except LedgerChangedError as error:
+        return error
+    async with archive.database.write() as connection:
+        await rows.checkpoint(connection, signer, datetime.now(UTC), place)
+    return None
+
+
+async def _write_out(connection: AsyncConnection, form: Format, out: TextIO, *, until: int) -> None:
+    signed = iter(await rows.checkpoints(connection))
+    writer = csv.writer(out)
+    if form is Format.CSV:
+        writer.writerow(COLUMNS)
+    receipts = await rows.receipts(connection)
+    following = next(signed, None)
+
+    def sign_until(seq: int) -> None:
+        nonlocal following
+        while form is Format.JSONL and following is not None and following.head.seq <= seq:
+            out.write(chain.checkpoint_line(following) + "\n")
+            if following.head.seq in receipts:
+                out.write(chain.receipt_line(following, receipts[following.head.seq]) + "\n")
+            following = next(signed, None)
+
+    async for link in rows.links(connection, until=until):
+        sign_until(link.seq - 1)  # what it begins with, once older records were pruned
         if form is Format.CSV:
-            writer.writerow(COLUMNS)
-        receipts = await rows.receipts(connection)
-        following = next(signed, None)
-
-        def sign_until(seq: int) -> None:
-            nonlocal following
-            while form is Format.JSONL and following is not None and following.head.seq <= seq:
-                out.write(chain.checkpoint_line(following) + "\n")
-                if following.head.seq in receipts:
-                    out.write(chain.receipt_line(following, receipts[following.head.seq]) + "\n")
-                following = next(signed, None)
-
-        async for link in rows.links(connection, until=last):
-            sign_until(link.seq - 1)  # what it begins with, once older records were pruned
-            if form is Format.CSV:
-                writer.writerow(_cells(link))
-                continue
-            out.write(chain.link_line(link) + "\n")
-            sign_until(link.seq)
+            writer.writerow(_cells(link))
+            continue
+        out.write(chain.link_line(link) + "\n")
+        sign_until(link.seq)
 
 
 async def _prune(directory: Path, by: str, *, dry_run: bool) -> None:
@@ -210,12 +231,12 @@ async def _prune(directory: Path, by: str, *, dry_run: bool) -> None:
 
 
 async def _show_key(directory: Path) -> None:
-    async with _opened(directory) as (_, keys):
-        typer.echo(chain.public_key_text(keys.signer()))
+    async with open_archive(load_or_exit(directory)) as archive:
+        typer.echo(chain.public_key_text(archive.keys.signer()))
 
 
 async def _show(directory: Path, page: PageId) -> None:
-    async with _opened(directory) as (connection, _):
+    async with open_archive(load_or_exit(directory)) as archive, archive.database.read() as connection:
         found = await rows.of_page(connection, page)
     if not found:
         typer.echo(f"nothing is recorded of page {page}", err=True)
@@ -232,15 +253,15 @@ async def _show(directory: Path, page: PageId) -> None:
 async def _disclosures(directory: Path, number: str, by: str, form: Format) -> None:
     async with open_archive(load_or_exit(directory)) as archive:
         await require(archive, by, Duty.COMPLIANCE, "ledger disclosures")
-    async with _opened(directory) as (connection, keys):
-        token = keys.lookup(CALLER, Phi(parse_number(number).low))
-        found = await rows.of_patient(connection, token)
-        pages = {link.record.page for link in found if link.record.page}
-        whole = {link.seq: link for link in found}
-        for page in pages:
-            whole |= {link.seq: link for link in await rows.of_page(connection, page)}
+        token = archive.keys.lookup(CALLER, Phi(parse_number(number).low))
+        async with archive.database.read() as connection:
+            found = await rows.of_patient(connection, token)
+            whole = {link.seq: link for link in found}
+            for page in {link.record.page for link in found if link.record.page}:
+                whole |= {link.seq: link for link in await rows.of_page(connection, page)}
         asked = Record(Action.EXPORTED, by, objects={"what": "disclosures"}, patient=token)
-        await rows.append(connection, [asked], datetime.now(UTC))
+        async with archive.database.write() as connection:
+            await rows.append(connection, [asked], datetime.now(UTC))
     _write([whole[seq] for seq in sorted(whole)], form)
 
 
@@ -274,9 +295,3 @@ def _cells(link: Link) -> list[object]:
 
 def _cell(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-@asynccontextmanager
-async def _opened(directory: Path) -> AsyncIterator[tuple[AsyncConnection, KeyRing]]:
-    async with open_archive(load_or_exit(directory)) as archive, archive.database.write() as connection:
-        yield connection, archive.keys

@@ -9,7 +9,7 @@ import structlog
 
 from bridge.engine import operations
 from bridge.engine.rulebook import Clock
-from bridge.ledger import checkpoint_line
+from bridge.ledger import Head, LedgerChangedError, checkpoint_line
 from bridge.model.doors import Anchor, Destination
 from bridge.model.errors import AnchorError
 from bridge.store import ledger
@@ -17,6 +17,8 @@ from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 
 ANCHOR_PAUSE = timedelta(minutes=1)  # after a failure
+CHAIN = "ledger"
+ADVICE = "Keep the database as it is, and compare an export with an earlier one and with what anchors hold."
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +46,7 @@ class Notary:
         self._now = now
         self._beat = beat
         self._wake = wake
+        self._signed: Head | None = None  # the last signature of this process
         self._retry_at: dict[str, datetime] = {}
 
     async def step(self) -> float | None:
@@ -51,18 +54,39 @@ class Notary:
         now = self._now()
         async with self._database.read() as connection:
             last = await ledger.last_checkpoint(connection)
+            anew = await ledger.has_unsigned(connection, beside=self._posts_to)
         wait = (last.at + self._every - now).total_seconds() if last else 0.0
         if wait <= 0:
-            async with self._database.write() as connection:
-                signer = self._keys.signer()
-                signed = await ledger.checkpoint(connection, signer, now, beside=self._posts_to)
-            if signed is not None:
-                log.info("ledger_signed", record=signed.head.seq)
+            if anew and self._retry_at.get(CHAIN, now) <= now:
+                await self._sign(now)
             wait = self._every.total_seconds()
         for anchor in self._anchors:
             if self._retry_at.get(anchor.kind, now) <= now:
                 await self._keep(anchor)
         return wait
+
+    async def _sign(self, now: datetime) -> None:
+        """Vouch for what has come. If somebody has changed it, operations are told, and nothing is signed."""
+        signer = self._keys.signer()
+        try:
+            async with self._database.read() as connection:
+                place = await ledger.intact(connection, signer.public_key(), self._signed)
+        except LedgerChangedError as error:
+            log.error("ledger_changed", reason=str(error))  # noqa: TRY400 - its words are all
+            self._beat(CHAIN, error)
+            if CHAIN not in self._retry_at:
+                await self._tell(
+                    f"⚠️ The ledger was changed by somebody else: {error}. It is not signed. {ADVICE}"
+                )
+            self._retry_at[CHAIN] = now + ANCHOR_PAUSE
+            return
+        async with self._database.write() as connection:
+            signed = await ledger.checkpoint(connection, signer, now, place)
+        self._beat(CHAIN, None)
+        self._retry_at.pop(CHAIN, None)
+        if signed is not None:
+            self._signed = signed.head
+            log.info("ledger_signed", record=signed.head.seq)
 
     async def _keep(self, anchor: Anchor) -> None:
         async with self._database.read() as connection:

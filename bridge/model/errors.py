@@ -3,6 +3,7 @@
 NightbellError
 ├── ConfigError            bridge.config: a file, a line, a column, and what would be right
 ├── VaultError             bridge.vault: a key is missing or wrong, or a sealed value was tampered with
+├── LedgerChangedError     bridge.ledger: a record or a signature is not as it was written
 ├── IdentityError          bridge.matrix: the bot's cross-signing identity is missing or has not signed its device
 ├── SchemaTooNewError      bridge.store: the database was written by a later version
 ├── StoreUnavailableError  the database did not make something durable

@@ -7,11 +7,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import ColumnElement, Row, delete, false, func, insert, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bridge.ledger import BRIDGE, Action, Checkpoint, Head, Link, Record, chain, sign
+from bridge.ledger import (
+    BRIDGE,
+    Action,
+    Checkpoint,
+    Head,
+    LedgerChangedError,
+    Link,
+    Record,
+    chain,
+    follow,
+    is_signed,
+    sign,
+)
 from bridge.model.doors import Destination
 from bridge.model.ids import PageId
 from bridge.store.database import upsert
@@ -102,28 +114,55 @@ async def prune(
     return due
 
 
-async def checkpoint(
-    connection: AsyncConnection, key: Ed25519PrivateKey, at: datetime, *, beside: Destination | None = None
-) -> Checkpoint | None:
-    """Sign the chain as it stands. None if nothing has come since the last signature.
+async def has_unsigned(connection: AsyncConnection, *, beside: Destination | None = None) -> bool:
+    """Whether anything has come since the last signature.
 
-    That a signature was posted is on record, too: where nothing else is but posts to `beside`, and the sharing of
-    their keys, there is nothing to sign.
+    That a signature was posted is on record, too: posts to `beside`, and the sharing of their keys, count for nothing.
     """
-    await _take_turn(connection)
-    last, present = await last_checkpoint(connection), await head(connection)
+    last = await last_checkpoint(connection)
     query = select(ledger.c.seq).where(ledger.c.seq > (last.head.seq if last else 0))
     if beside is not None:
         here = select(room.c.room_id).where(room.c.destination == str(beside)).scalar_subquery()
         posts = ledger.c.action.in_([Action.SENT.value, Action.KEY_SHARED.value]) & ledger.c.page.is_(None)
         query = query.where(~func.coalesce(posts & (ledger.c.objects["room"].as_string() == here), false()))
-    if (await connection.execute(query.limit(1))).first() is None:
+    return (await connection.execute(query.limit(1))).first() is not None
+
+
+async def intact(connection: AsyncConnection, key: Ed25519PublicKey, known: Head | None = None) -> Head:
+    """The end of the chain, if from the last signature on it is as it was written. Raises LedgerChangedError.
+
+    `known` is what the caller has signed itself: it must still be there, unless its time was up. Who may write to
+    the database could otherwise write the chain anew, take the signatures away, and have it signed again.
+    """
+    last, begin = await last_checkpoint(connection), await beginning(connection)
+    if last is not None and not is_signed(last, key):
+        raise LedgerChangedError(f"the signature of record {last.head.seq} is not ours")
+    if known is not None and (last is None or last.head.seq < known.seq):
+        raise LedgerChangedError(f"the signature of record {known.seq} is missing")
+    for place in filter(None, (known, last.head if last else None)):
+        query = select(ledger.c.hash).where(ledger.c.seq == place.seq)
+        there = (await connection.execute(query)).scalar_one_or_none()
+        pruned = place.seq < begin.seq or place == begin
+        if there != place.hash and not pruned:
+            raise LedgerChangedError(f"record {place.seq} is not the one that was signed")
+    end = last.head if last else Head()
+    async for link in links(connection, until=(await head(connection)).seq, after=end):
+        end = follow(end, link)
+    return end
+
+
+async def checkpoint(
+    connection: AsyncConnection, key: Ed25519PrivateKey, at: datetime, place: Head
+) -> Checkpoint | None:
+    """Sign a place of the chain that `intact` has found. None if it is signed, or is not that place any more."""
+    await _take_turn(connection)
+    last = await last_checkpoint(connection)
+    query = select(ledger.c.seq).where(ledger.c.seq == place.seq, ledger.c.hash == place.hash)
+    if (last and last.head.seq >= place.seq) or (await connection.execute(query)).first() is None:
         return None
-    signed = sign(present, at, key)
+    signed = sign(place, at, key)
     await connection.execute(
-        insert(ledger_checkpoint).values(
-            seq=present.seq, hash=present.hash, at=at, signature=signed.signature
-        )
+        insert(ledger_checkpoint).values(seq=place.seq, hash=place.hash, at=at, signature=signed.signature)
     )
     return signed
 
@@ -166,9 +205,9 @@ async def checkpoints(connection: AsyncConnection) -> list[Checkpoint]:
     return [_checkpoint(row) for row in (await connection.execute(query)).all()]
 
 
-async def links(connection: AsyncConnection, *, until: int) -> AsyncIterator[Link]:
-    """The chain up to a record, in order, from where it begins."""
-    begin = await beginning(connection)
+async def links(connection: AsyncConnection, *, until: int, after: Head | None = None) -> AsyncIterator[Link]:
+    """The chain up to a record, in order, from where it begins, or after a place."""
+    begin = after or await beginning(connection)
     seq, previous = begin.seq, begin.hash
     while seq < until:
         query = select(ledger).where(ledger.c.seq > seq, ledger.c.seq <= until)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -77,6 +79,17 @@ async def test_an_export_whose_signature_was_cut_off_is_not_taken_for_whole(brid
         await verify(bridge, file)
 
 
+async def test_an_export_of_a_ledger_that_was_changed_says_so_and_is_not_signed(bridge: Bridge) -> None:
+    with closing(sqlite3.connect(bridge.directory / "nightbell.db")) as database, database:
+        database.execute("UPDATE ledger SET actor = '@mallory:nightbell.test' WHERE seq = 3")
+    with pytest.raises(CommandFailedError, match="record 3 is missing or was changed"):
+        await exported(bridge)
+    file = bridge.directory / "ledger.jsonl"
+    assert len(file.read_text().splitlines()) == 3
+    with pytest.raises(CommandFailedError, match=r"NOT INTACT: record 3 \(line 3\) was changed"):
+        await verify(bridge, file)
+
+
 async def test_an_export_as_csv_opens_in_a_spreadsheet(bridge: Bridge) -> None:
     said = await bridge.command("ledger", "export", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(said)))
@@ -104,7 +117,9 @@ async def test_old_records_are_pruned_by_command_after_a_look(bridge: Bridge) ->
     keys = KeyRing(Vault(parse_operator_key((bridge.directory / "operator_key").read_text())))
     await keys.claim(database, NOW)
     async with database.write() as connection:
-        await ledger.checkpoint(connection, keys.signer(), NOW - timedelta(days=2200))
+        await ledger.checkpoint(
+            connection, keys.signer(), NOW - timedelta(days=2200), await ledger.head(connection)
+        )
     await database.close()
     assert "would go: 3 records, up to record 3" in await bridge.command("ledger", "prune", "--dry-run")
     with pytest.raises(CommandFailedError, match="--by is needed"):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import insert
+from sqlalchemy import delete, insert, update
 from typer.testing import CliRunner
 
 from bridge import ledger as chain
@@ -22,7 +22,7 @@ from bridge.cli.ledger import app
 from bridge.engine.notarise import Notary
 from bridge.engine.room_anchor import RoomAnchor
 from bridge.ledger import Action, Record
-from bridge.model.doors import Anchor, Destination
+from bridge.model.doors import OPERATIONS, Anchor, Destination
 from bridge.model.errors import AnchorError
 from bridge.model.ids import RoomId
 from bridge.store import ledger, outbox, tables
@@ -153,6 +153,11 @@ class Bench:
         async with self.database.write() as connection:
             await ledger.append(connection, [Record(Action.RECEIVED)] * count, self.clock.now)
 
+    async def signed(self) -> list[int]:
+        """The records that have a signature."""
+        async with self.database.read() as connection:
+            return [each.head.seq for each in await ledger.checkpoints(connection)]
+
     async def lines(self) -> list[str]:
         """An export."""
         async with self.database.read() as connection:
@@ -194,10 +199,10 @@ async def test_a_file_that_can_t_be_written_is_told_of_once_and_made_up_for(
     for _ in range(3):
         await notary.step()
         bench.clock.now += timedelta(minutes=2)
-    assert (bench.beats, bench.told) == ({"anchor file": False}, 1)
+    assert (bench.beats, bench.told) == ({"ledger": True, "anchor file": False}, 1)
     share.mkdir()
     await notary.step()
-    assert (bench.beats, bench.told) == ({"anchor file": True}, 2)
+    assert (bench.beats, bench.told) == ({"ledger": True, "anchor file": True}, 2)
     assert '"seq":3' in (share / "anchors.jsonl").read_text()
 
 
@@ -240,14 +245,14 @@ async def test_an_authority_that_is_away_is_told_of_and_asked_again(
     notary = bench.notary(TimestampAnchor(authority.url, authority.directory / "ca.pem"))
     await bench.record()
     await notary.step()
-    assert (bench.beats, bench.told) == ({"anchor timestamp": False}, 1)
+    assert (bench.beats, bench.told) == ({"ledger": True, "anchor timestamp": False}, 1)
     authority.answers = True
     before = authority.tokens
     await notary.step()
     assert authority.tokens == before  # it is left alone for a while
     bench.clock.now += timedelta(minutes=2)
     await notary.step()
-    assert (bench.beats, authority.tokens) == ({"anchor timestamp": True}, before + 1)
+    assert (bench.beats, authority.tokens) == ({"ledger": True, "anchor timestamp": True}, before + 1)
 
 
 async def test_another_authority_s_stamp_is_not_taken(authority: Authority, tmp_path: Path) -> None:
@@ -306,6 +311,60 @@ async def test_an_idle_bridge_does_not_sign_its_own_posts_for_ever(bench: Bench)
     elsewhere = Record(Action.SENT, objects={"room": "!ward:x", "session": "s", "purpose": "notice"})
     assert await posts_in_three_hours(post, elsewhere) == 3
     assert await posts_in_three_hours(Record(Action.LOGGED_IN)) == 3
+
+
+async def test_what_was_changed_is_not_signed_and_operations_are_told_once(bench: Bench) -> None:
+    notary = bench.notary()
+    await bench.record()
+    await notary.step()
+    bench.clock.now += HOUR
+    await bench.record()
+    async with bench.database.write() as connection:
+        forged = update(tables.ledger).where(tables.ledger.c.seq == 5).values(actor="@mallory")
+        await connection.execute(forged)
+    for _ in range(2):
+        await notary.step()
+        bench.clock.now += HOUR
+    assert (await bench.signed(), bench.beats, bench.told) == ([3], {"ledger": False}, 1)
+    async with bench.database.read() as connection:
+        said = await outbox.head(connection, bench.keys, OPERATIONS)
+    assert said is not None
+    assert said.content is not None
+    assert "record 5 is missing or was changed" in said.content.reveal().decode()
+
+
+@pytest.mark.parametrize("resigned", [True, False])
+async def test_a_chain_that_was_written_anew_is_not_signed_again(bench: Bench, *, resigned: bool) -> None:
+    notary = bench.notary()
+    await bench.record()
+    await notary.step()
+    bench.clock.now += HOUR
+    forged = chain.chain(chain.Head(), [Record(Action.CLOSED, "@mallory")] * 4, NOON)
+    by_another = chain.sign(chain.Head(4, forged[-1].hash), NOON, Ed25519PrivateKey.generate())
+    async with bench.database.write() as connection:
+        for table in (tables.ledger, tables.ledger_checkpoint):
+            await connection.execute(delete(table))
+        await ledger.append(connection, [link.record for link in forged], NOON)
+        if resigned:
+            row = {"seq": 4, "hash": forged[-1].hash, "at": NOON, "signature": by_another.signature}
+            await connection.execute(insert(tables.ledger_checkpoint).values(row))
+            await ledger.append(connection, [Record(Action.CLOSED)], NOON)
+    await notary.step()
+    assert (await bench.signed(), bench.beats) == ([4] if resigned else [], {"ledger": False})
+
+
+async def test_what_was_pruned_is_not_taken_for_changed(bench: Bench) -> None:
+    notary = bench.notary()
+    await bench.record()
+    await notary.step()
+    bench.clock.now += HOUR
+    async with bench.database.write() as connection:
+        assert await ledger.prune(connection, bench.clock.now, bench.clock.now)
+    await notary.step()
+    bench.clock.now += HOUR
+    await bench.record()
+    await notary.step()
+    assert (await bench.signed(), bench.beats) == ([3, 4, 7], {"ledger": True})
 
 
 def test_a_time_stamp_that_follows_no_signature_is_found() -> None:

@@ -36,7 +36,7 @@ async def append(database: Database, *records: Record, at: datetime = NOW) -> No
 
 async def verified(database: Database, keys: KeyRing) -> chain.Verdict:
     async with database.write() as connection:
-        await ledger.checkpoint(connection, keys.signer(), NOW)
+        await ledger.checkpoint(connection, keys.signer(), NOW, await ledger.head(connection))
         last = (await ledger.head(connection)).seq
         links = [link async for link in ledger.links(connection, until=last)]
         lines = list(chain.lines_of(links, await ledger.checkpoints(connection)))
@@ -99,10 +99,12 @@ async def test_killed_while_it_writes_it_has_no_gap_and_goes_on(
 
 async def test_what_was_signed_is_not_signed_again(database: Database, keys: KeyRing) -> None:
     async with database.write() as connection:
-        assert await ledger.checkpoint(connection, keys.signer(), NOW) is None
+        assert await ledger.checkpoint(connection, keys.signer(), NOW, await ledger.head(connection)) is None
         await ledger.append(connection, [Record(Action.STARTED)], NOW)
-        assert await ledger.checkpoint(connection, keys.signer(), NOW) is not None
-        assert await ledger.checkpoint(connection, keys.signer(), NOW) is None
+        assert (
+            await ledger.checkpoint(connection, keys.signer(), NOW, await ledger.head(connection)) is not None
+        )
+        assert await ledger.checkpoint(connection, keys.signer(), NOW, await ledger.head(connection)) is None
 
 
 async def test_a_page_is_shown_with_the_sharing_of_the_keys_it_was_sent_under(database: Database) -> None:
@@ -137,7 +139,7 @@ async def six_records_signed_twice(database: Database, keys: KeyRing) -> None:
     for at in (LONG_AGO, NOW):
         await append(database, *[Record(Action.RECEIVED)] * 3, at=at)
         async with database.write() as connection:
-            await ledger.checkpoint(connection, keys.signer(), at)
+            await ledger.checkpoint(connection, keys.signer(), at, await ledger.head(connection))
 
 
 async def prune(database: Database) -> ledger.Pruning | None:
@@ -161,7 +163,7 @@ async def test_a_ledger_whose_records_are_all_old_goes_on_where_it_stood(
 ) -> None:
     await append(database, *[Record(Action.RECEIVED)] * 3, at=LONG_AGO)
     async with database.write() as connection:
-        await ledger.checkpoint(connection, keys.signer(), LONG_AGO)
+        await ledger.checkpoint(connection, keys.signer(), LONG_AGO, await ledger.head(connection))
     await prune(database)
     await append(database, Record(Action.STARTED))
     verdict = await verified(database, keys)
@@ -181,7 +183,7 @@ async def test_between_two_batches_of_pruning_the_ledger_is_whole(
     for _ in range(4):
         await append(database, *[Record(Action.RECEIVED)] * 2, at=LONG_AGO)
         async with database.write() as connection:
-            await ledger.checkpoint(connection, keys.signer(), LONG_AGO)
+            await ledger.checkpoint(connection, keys.signer(), LONG_AGO, await ledger.head(connection))
     begins = []
     while await prune(database) is not None:
         verdict = await verified(database, keys)
