@@ -57,7 +57,7 @@ class Events:
         said = {"mailbox": call.mailbox, "digits": call.digits, "waited_seconds": call.waited}
         return IntakeEvent(
             channel=self.channel,
-            key=Phi(call.linkedid),
+            key=Phi(call.key),
             kind=kind,
             body=Phi(told.get("body", "")),
             caller=normal_number(call.caller, self.region),

@@ -16,6 +16,7 @@ from bridge.model.event import EventKind
 
 MAX_CALLS = 10_000  # at once; the oldest above them is decided on, as if it had ended
 MAX_DIGITS = 64
+MAX_MESSAGES = 16  # that one call leaves, each a page of its own
 EMPTY_LENGTH = "0:00"
 UNKNOWN = ("", "<unknown>", "s")  # how Asterisk writes that there is no number, name or extension
 
@@ -55,11 +56,17 @@ class Call:
     mailbox: str = field(default="", repr=False)
     file: str = field(default="", repr=False)  # the voicemail's, without its ending
     length: str = ""  # the voicemail's, as the mailer has it: a mailbox without an address has no mailer
+    before: tuple[Call, ...] = field(default=(), repr=False)  # as it was at each message before this one
     speaking: str = ""  # the channel that came to the mailbox, where call records tell of the call
     digits: str = field(default="", repr=False)
     told: Mapping[str, str] | None = field(
         default=None, repr=False
     )  # the dialplan's UserEvent(Nightbell,...)
+
+    @property
+    def key(self) -> str:
+        """The Linkedid, and of a further message which it is: each is a page of its own."""
+        return f"{self.linkedid} {len(self.before) + 1}" if self.before else self.linkedid
 
     @property
     def kind(self) -> EventKind | None:
@@ -139,6 +146,8 @@ class Board:
             # It is told of a mailbox that is listened to, too; then there are not more.
             if message.get("waiting") != "1" or (call.voicemail is None and not more):
                 return call
+            if length == EMPTY_LENGTH and call.voicemail == Voicemail.LEFT:
+                return call
             left = Voicemail.EMPTY if length == EMPTY_LENGTH else Voicemail.LEFT
             return replace(call, voicemail=left, mailbox=mailbox, length=length)
 
@@ -149,7 +158,7 @@ class Board:
         linkedid = self._home.setdefault(channel, linkedid)
         call = self.calls.get(linkedid) or Call(linkedid)
         self.calls[linkedid] = _with_caller(replace(call, channels=call.channels | {channel}), message)
-        return [self._forget(next(iter(self.calls)))] if len(self.calls) > MAX_CALLS else []
+        return self._forget(next(iter(self.calls))) if len(self.calls) > MAX_CALLS else []
 
     def _goes(self, channel: str, linkedid: str) -> list[Call]:
         linkedid = self._home.pop(channel, linkedid)
@@ -157,13 +166,15 @@ class Board:
         if call is None:
             return []
         self.calls[linkedid] = call = replace(call, channels=call.channels - {channel})
-        return [] if call.channels else [self._forget(linkedid)]
+        return [] if call.channels else self._forget(linkedid)
 
-    def _forget(self, linkedid: str) -> Call:
+    def _forget(self, linkedid: str) -> list[Call]:
         call = self.calls.pop(linkedid)
         for channel in call.channels:
             self._home.pop(channel, None)
-        return call
+        # Who has left a message before has told what the call was for.
+        last = () if call.before and call.voicemail != Voicemail.LEFT else (call,)
+        return [*call.before, *last]
 
 
 def _with_caller(call: Call, message: Message) -> Call:
@@ -207,6 +218,9 @@ def _variable(call: Call, message: Message) -> Call:
         # Nothing was left, and the caller may go on from there, to an operator.
         return replace(call, voicemail=None, fate=Fate.UNANSWERED)
     if variable == "VM_MESSAGEFILE":
+        # Told once of each message, before what tells of its mailboxes.
+        if call.voicemail == Voicemail.LEFT and len(call.before) < MAX_MESSAGES:
+            call = replace(call, voicemail=Voicemail.ENTERED, before=(*call.before, call))
         return replace(call, file=value.rpartition("/")[2])
     return call
 

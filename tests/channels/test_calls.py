@@ -184,6 +184,33 @@ def test_a_message_is_known_by_there_being_more_even_if_nothing_told_that_the_ca
     assert [call.kind for call in board.hear(said("Hangup"))] == [EventKind.VOICEMAIL]
 
 
+def left_at(mailbox: str, length: str, file: str) -> list[Message]:
+    recorded = said("VarSet", variable="VM_MESSAGEFILE", value=f"/spool/{file}")
+    done = said("VarSet", variable="VMSTATUS", value="SUCCESS")
+    waits = said("MessageWaiting", mailbox=mailbox, waiting="1", new="1")
+    return [ENTER_VOICEMAIL, recorded, *mailed(mailbox, length), waits, done]
+
+
+@pytest.mark.parametrize("then", [[], [ENTER_VOICEMAIL], left_at("102@default", "0:00", "msg0009")])
+def test_each_message_that_a_call_leaves_is_told_of_and_what_follows_them_hides_none(
+    then: list[Message],
+) -> None:
+    first, second = left_at("100@default", "0:05", "msg0001"), left_at("101@default", "0:07", "msg0000")
+    stream = [said("Newchannel", calleridnum="+15550001111"), *first, *second, *then, said("Hangup")]
+    assert [(call.key, call.kind, call.mailbox, call.file) for call in ended(stream)] == [
+        ("1", EventKind.VOICEMAIL, "100@default", "msg0001"),
+        ("1 2", EventKind.VOICEMAIL, "101@default", "msg0000"),
+    ]
+
+
+def test_a_message_for_two_mailboxes_is_one() -> None:
+    copied = said("MessageWaiting", mailbox="200@default", waiting="1", new="1")
+    stream = left_at("100@default", "0:05", "msg0001")
+    stream.insert(2, copied)  # Asterisk tells of the copies first
+    [call] = ended([said("Newchannel"), *stream, said("Hangup")])
+    assert (call.kind, call.mailbox) == (EventKind.VOICEMAIL, "100@default")
+
+
 def test_who_listens_to_a_mailbox_leaves_no_message() -> None:
     board = Board()
     board.mailboxes["100@default"] = 3
