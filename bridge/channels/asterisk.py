@@ -282,7 +282,7 @@ class _Line:
             # Call records tell of each call by itself.
             told = self.settings.cdr is None
             await self._count(mailbox, message.get("newmessagecount", ""), AWAY, told=told)
-        elif event == "MessageWaiting" and not self.board.knows(message):
+        elif event == "MessageWaiting" and not self.board.may_have_left(message):
             await self._count(message.get("mailbox", ""), message.get("new", ""), PUT)
 
     async def _count(self, mailbox: str, written: str, how: str, *, told: bool = True) -> None:

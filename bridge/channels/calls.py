@@ -56,6 +56,7 @@ class Call:
     mailbox: str = field(default="", repr=False)
     file: str = field(default="", repr=False)  # the voicemail's, without its ending
     length: str = ""  # the voicemail's, as the mailer has it: a mailbox without an address has no mailer
+    listens: bool = False  # to a mailbox
     before: tuple[Call, ...] = field(default=(), repr=False)  # as it was at each message before this one
     speaking: str = ""  # the channel that came to the mailbox, where call records tell of the call
     digits: str = field(default="", repr=False)
@@ -111,12 +112,10 @@ class Board:
                     self.calls[each] = fact(call, message)
         return ended
 
-    def knows(self, message: Message) -> bool:
-        """Whether it is about a call that goes on."""
-        return (
-            message.get("linkedid", "") in self.calls
-            or self._home.get(message.get("uniqueid", "")) in self.calls
-        )
+    def may_have_left(self, message: Message) -> bool:
+        """Whether a call that goes on has perhaps left the message; who only listens may have forwarded it."""
+        names = (message.get("linkedid", ""), self._home.get(message.get("uniqueid", ""), ""))
+        return any(call is not None and not call.listens for call in map(self.calls.get, names))
 
     def is_leaving_a_message(self) -> bool:
         """Whether some call that goes on has come to a mailbox."""
@@ -144,7 +143,7 @@ class Board:
 
         def fact(call: Call, _: Message) -> Call:
             # It is told of a mailbox that is listened to, too; then there are not more.
-            if message.get("waiting") != "1" or (call.voicemail is None and not more):
+            if message.get("waiting") != "1" or (call.voicemail is None and (call.listens or not more)):
                 return call
             if length == EMPTY_LENGTH and call.voicemail == Voicemail.LEFT:
                 return call
@@ -247,8 +246,11 @@ def _dialled(call: Call, message: Message) -> Call:
 
 
 def _step(call: Call, message: Message) -> Call:
-    entered = message.get("application", "").lower() == "voicemail"
-    return replace(call, voicemail=Voicemail.ENTERED) if entered and call.voicemail is None else call
+    application = message.get("application", "").lower()
+    if application == "voicemailmain":
+        return replace(call, listens=True)
+    entered = application == "voicemail" and call.voicemail is None
+    return replace(call, voicemail=Voicemail.ENTERED) if entered else call
 
 
 def _pressed(call: Call, message: Message) -> Call:

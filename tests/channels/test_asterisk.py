@@ -285,17 +285,21 @@ async def test_messages_left_while_the_connection_was_away_are_found(inbox: Reme
     assert (event.recipient, event.attributes["messages"]) == (Phi("100@default"), Phi("2"))
 
 
-async def test_a_message_that_no_call_has_left_is_a_page(inbox: RememberingInbox) -> None:
+@pytest.mark.parametrize("by", ["nobody", "a colleague"])
+async def test_a_message_that_no_call_has_left_is_a_page(inbox: RememberingInbox, by: str) -> None:
     """It was forwarded from another mailbox, say. Listening to one makes them fewer, which is none."""
     entry = (
         b"Event: VoicemailUserEntry\r\nVMContext: default\r\nVoiceMailbox: 100\r\nNewMessageCount: 4\r\n\r\n"
     )
-    async with pbx(Pbx({"VoicemailUsersList": entry})) as made, bridged(made, inbox):
+    desk = "Uniqueid: 1\r\nLinkedid: 1\r\n" if by == "a colleague" else ""
+    listens = f"Event: Newexten\r\n{desk}Application: VoiceMailMain\r\n\r\n"
+    section = f"{ASTERISK}contexts: [from-trunk]\n"
+    async with pbx(Pbx({"VoicemailUsersList": entry})) as made, bridged(made, inbox, section):
         await made.connected.wait()
+        made.writers[0].write(f"Event: Newchannel\r\n{desk}Context: desks\r\n\r\n{listens}".encode())
         for new in (1, 2):
-            made.writers[0].write(
-                f"Event: MessageWaiting\r\nMailbox: 100@default\r\nWaiting: 1\r\nNew: {new}\r\n\r\n".encode()
-            )
+            waits = f"Event: MessageWaiting\r\n{desk}Mailbox: 100@default\r\nWaiting: 1\r\nNew: {new}\r\n\r\n"
+            made.writers[0].write(waits.encode())
         await until(lambda: bool(inbox.events))
     [event] = inbox.events
     assert (event.recipient, event.attributes["messages"]) == (Phi("100@default"), Phi("1"))
