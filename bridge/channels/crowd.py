@@ -15,7 +15,7 @@ class Guest(Protocol):
 
     @property
     def source(self) -> str | None:
-        """Whom it counts for; None for a proxy, who speaks for many."""
+        """Whom it counts for at the moment; None for a proxy, who speaks for many."""
 
     @property
     def since(self) -> float | None: ...
@@ -37,7 +37,8 @@ class Crowd:
 
         False if nobody does: then all are being answered, and the newcomer has to come again.
         """
-        own = [each for each in self.here if each.source is not None and each.source == guest.source]
+        source = guest.source
+        own = [] if source is None else [each for each in self.here if each.source == source]
         if len(own) >= self.of_one:
             leaves = _longest_waiting(own)
         elif len(self.here) >= self.most:
@@ -58,10 +59,14 @@ class Crowd:
 
 
 def _longest_waiting(guests: Iterable[Guest]) -> Guest | None:
-    waiting = [(each.since, each) for each in guests if each.source is not None and each.since is not None]
-    counts = Counter(each.source for _, each in waiting)
-    found = max(waiting, key=lambda each: (counts[each[1].source], -each[0]), default=None)
-    return found[1] if found is not None else None
+    waiting = [
+        (source, since, each)
+        for each in guests
+        if (since := each.since) is not None and (source := each.source) is not None
+    ]
+    counts = Counter(source for source, _, _ in waiting)
+    found = max(waiting, key=lambda each: (counts[each[0]], -each[1]), default=None)
+    return found[2] if found is not None else None
 
 
 def turn_away(transport: asyncio.BaseTransport, said: bytes) -> None:

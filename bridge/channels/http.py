@@ -337,18 +337,17 @@ class _Door:
 class _Connection(web.RequestHandler):
     """A connection that answers in JSON what no channel sees; aiohttp alone would quote the request."""
 
-    __slots__ = ("_began", "_door", "_silence", "source")
+    __slots__ = ("_began", "_door", "_peer", "_silence")
 
     def __init__(self, door: _Door, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._door = door
         self._began = self._loop.time()
         self._silence: asyncio.TimerHandle | None = None
-        self.source: str | None = None
+        self._peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        peer = str((transport.get_extra_info("peername") or ("",))[0])
-        self.source = None if is_peer(peer, self._door.proxies) else source_of(peer)
+        self._peer = str((transport.get_extra_info("peername") or ("",))[0])
         if not self._door.crowd.admit(self):
             self._door.turned_away()
             turn_away(transport, _last_words(_FULL))
@@ -361,6 +360,14 @@ class _Connection(web.RequestHandler):
         if self._silence is not None:
             self._silence.cancel()
         super().connection_lost(exc)
+
+    @property
+    def source(self) -> str | None:
+        """Whom it counts for; None for a proxy that brings nobody's request."""
+        now, proxies = self._current_request, self._door.proxies
+        if now is not None:
+            return source_of(came_from(self._peer, now.headers.getall("X-Forwarded-For", ()), proxies))
+        return None if is_peer(self._peer, proxies) else source_of(self._peer)
 
     @property
     def since(self) -> float | None:

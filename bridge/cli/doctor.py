@@ -37,6 +37,7 @@ def doctor(
         found += _read(homeserver_config, loaded)
     with told():
         found += keys_apart(loaded)
+        found += proxies_named(loaded)
         found += asyncio.run(_examine(loaded))
     for finding in found:
         sign = "ok     " if finding.well else "WRONG  " if finding.serious else "advice "
@@ -62,6 +63,20 @@ def keys_apart(config: Config) -> list[Finding]:
             )
             found.append(Finding(what, remedy, serious=False))
     return found or [Finding(what)]
+
+
+def proxies_named(config: Config) -> list[Finding]:
+    """Whether what comes through a reverse proxy is bounded by who sent it."""
+    what, listen = "each source behind the reverse proxy is bounded by itself", config.nightbell.listen
+    if not listen.public_url.startswith("https:"):
+        return []
+    if listen.proxies:
+        return [Finding(what)]
+    remedy = (
+        "all that comes through it counts as one source, so that one stranger could use up what there is for all: "
+        "name its address in listen.proxies, such as 127.0.0.1, and have it set X-Forwarded-For"
+    )
+    return [Finding(what, remedy, serious=False)]
 
 
 def _read(file: Path, config: Config) -> list[Finding]:

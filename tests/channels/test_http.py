@@ -465,6 +465,20 @@ async def test_a_proxy_may_have_as_many_connections_as_there_are() -> None:
         assert server.registry.get_sample_value("nightbell_turned_away_total") == 0
 
 
+async def test_through_a_proxy_that_passes_on_slow_bodies_of_some_the_others_come_in() -> None:
+    slow = HEAD.replace(b"Host: x", b"Host: x\r\nX-Forwarded-For: 192.0.2.1") + b"slow"
+    proxies = {"proxies": [ip_network("127.0.0.1")]}
+    async with (
+        running(door(), app=proxies, max_connections=2) as server,
+        half_open(server.port, "127.0.0.1", slow) as first,
+        half_open(server.port, "127.0.0.1", slow),
+    ):
+        while (reply := await server.post(b"abc", {"X-Forwarded-For": "192.0.2.2"})).status == 503:
+            pass  # whom the slow ones come from is known when their heads are read
+        assert reply.text == "3"
+        assert b"503" in await asyncio.wait_for(first.readline(), 5)
+
+
 async def test_health_says_that_the_bridge_can_take_events() -> None:
     async with running(door()) as server:
         reply = await server.request("GET", "/health")
