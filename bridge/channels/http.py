@@ -262,7 +262,8 @@ async def _answer(  # noqa: PLR0917 - what the server has, in its order
     if isinstance(body, Answer):
         return body
     tap(channel, "<", _as_sent(request, body))
-    in_hand.add(request.raw_path.encode(errors="replace") + b"\n" + body.reveal())
+    in_hand.add(request.raw_path.encode(errors="replace"))
+    in_hand.add(body.reveal())
     try:
         return await handle(Request(request.raw_path, request.headers, body, peer))
     except StoreUnavailableError:

@@ -120,6 +120,7 @@ class Delivery:
 
     async def _send_next(self, destination: Destination) -> bool:
         """Send one entry. False when the room has nothing more, or must wait."""
+        in_hand.take()  # what this entry says is opened anew, and nothing of the one before
         async with self._database.read() as connection:
             entry = await outbox.head(connection, self._keys, destination)
         if entry is None:
@@ -127,8 +128,7 @@ class Delivery:
         if entry.not_before > self._now():
             self._resume[destination] = entry.not_before
             return False
-        with in_hand.hold(*_texts(entry)):
-            return await self._try(entry)
+        return await self._try(entry)
 
     async def _try(self, entry: Entry) -> bool:
         try:
@@ -240,19 +240,6 @@ class Delivery:
             await ledger.append(connection, [given_up], self._now())
         if not entry.related:  # what it is about is known to be lost already
             await self._report(entry, reason, True)  # noqa: FBT003 - lost
-
-
-def _texts(entry: Entry) -> tuple[str, ...]:
-    """What it says, as long as it is not ciphertext."""
-    if entry.content is None or entry.purpose is Purpose.SEED:
-        return ()
-    try:
-        document = json.loads(entry.content.reveal())
-    except ValueError:
-        return ()
-    if not isinstance(document, dict):
-        return ()
-    return tuple(str(document[name]) for name in ("body", "formatted_body") if name in document)
 
 
 def _sent(record: _Record) -> Record:

@@ -7,10 +7,12 @@ that it is known with and without its country's code.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from urllib.parse import unquote_plus
 
 TELLING_DIGITS = 7
 LONGEST_TEXT = 100_000  # characters of an event that are looked at, so that a huge one delays nothing
@@ -20,7 +22,7 @@ _NUMBER = re.compile(r"\d(?:[ ().\-]{0,2}\d){4,}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 # Ids of Matrix and of ours, by which a log line is understood.
-_ID = re.compile(r'"[$!@][^"\s]{1,254}"|\b[0-9a-f]{32}\b')
+_ID = re.compile(r"[$!@][^\s]{1,254}|[0-9a-f]{32}")
 
 _may_be_said: set[str] = set()
 _in_hand: ContextVar[set[str] | None] = ContextVar("in_hand", default=None)
@@ -63,7 +65,7 @@ def add(content: bytes) -> None:
     """What was opened is in hand, too, until the `hold` around ends; without one, nothing is."""
     in_hand = _in_hand.get()
     if in_hand is not None:
-        in_hand |= telling([_ID.sub(" ", content[:LONGEST_TEXT].decode(errors="ignore"))])
+        in_hand |= telling(text for text in _texts(content) if not _ID.fullmatch(text))
 
 
 def take(*texts: str) -> None:
@@ -80,6 +82,34 @@ def reveals(*texts: str) -> bool:
 def is_public(*texts: str) -> bool:
     """Whether nothing is said but in words that may be."""
     return not telling(texts)
+
+
+def _texts(content: bytes) -> Iterator[str]:
+    """The values of a JSON document, or of one in the first line; else a text, as it is and as an URL's."""
+    for part in (content, content.partition(b"\n")[0]):
+        try:
+            yield from _values(json.loads(part))
+        except (ValueError, RecursionError):
+            continue
+        return
+    text = content[:LONGEST_TEXT].decode(errors="ignore")
+    yield text
+    yield unquote_plus(text)
+
+
+def _values(document: object) -> Iterator[str]:
+    left = [document]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+        elif each is not None:
+            yield str(each)
+        if isinstance(each, str) and each.startswith("{"):
+            with suppress(ValueError, RecursionError):
+                left.append(json.loads(each))
 
 
 def _telling(text: str) -> Iterator[str]:

@@ -62,6 +62,19 @@ async def test_a_failure_that_repeats_what_a_step_has_opened_is_withheld(
     assert "Zobrist" not in json.dumps(lines)
 
 
+def test_what_stands_in_json_in_a_form_or_in_a_first_line_is_known_as_it_was_meant() -> None:
+    head = json.dumps({"place": json.dumps({"name": "Zoë Zobríst"})})
+    for content in (
+        head,
+        f"{head}\nQuixana",
+        "From=%2B1+555+810+3746&Body=Zobr%C3%ADst",
+        "[" * 50_000 + "Zobríst",
+    ):
+        with in_hand.hold():
+            in_hand.add(content.encode())
+            assert in_hand.reveals("Zobríst"), content[:40]
+
+
 async def test_the_next_step_has_nothing_of_it_in_hand(capsys: pytest.CaptureFixture[str]) -> None:
     opened: list[str] = []
 
