@@ -182,7 +182,7 @@ class KeyRef(SecretRef):
     """A secret that a command may print, too (`command:PROGRAM ARGUMENTS`): a KMS's client, or `systemd-creds`.
 
     The command runs without a shell, in the configuration's directory, and what it prints is the key. A key is read
-    once, at the start; other secrets are read at every use, where a command would take too long.
+    at the start and at a reload; other secrets are read at every use, where a command would take too long.
     """
 
     schemes: ClassVar[Mapping[str, str]] = {**SecretRef.schemes, "command": "PROGRAM ARGUMENTS"}

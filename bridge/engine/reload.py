@@ -70,19 +70,24 @@ class Reload:
             async with self._desk.database.read() as connection:
                 _keeps(config, await pages.names_in_use(connection))
             book = await asyncio.to_thread(self._checked, await self._fetched(config))
-            known = await self._take_keys(book.config)
         except ConfigError as error:
             shown = "\n".join(str(problem) for problem in error.problems[:SHOWN_PROBLEMS])
             log.warning("config_refused", problems=len(error.problems))
             return False, _kept(present, shown)
-        except (VaultError, SecretUnreadableError) as error:
-            log.warning("operator_keys_refused", reason=str(error))
-            return False, f"⚠️ The operator's keys were not taken, nor the configuration. {error}"
         self._desk.rulebook.replace(book)
+        known = await self._known_keys(book.config)  # after it: they may take their time, or not be to be had
         was = present.nightbell.model_copy(update={"keys": book.config.nightbell.keys})
         restart = NEEDS_RESTART if book.config.nightbell != was else ""
         log.info("config_loaded", hash=book.config.hash)
         return True, f"Configuration {book.config.hash[:12]} is in force.{known}{restart}"
+
+    async def _known_keys(self, config: Config) -> str:
+        """Have the operator's keys read again. Returns what to say of them."""
+        try:
+            return await self._take_keys(config)
+        except (VaultError, SecretUnreadableError) as error:
+            log.warning("operator_keys_refused", reason=str(error))
+            return f" ⚠️ The operator's keys were not taken again, and those known before stay. {error}."
 
     async def _fetched(self, config: Config) -> Config:
         """With the calendars that nobody has fetched yet, so far as they can be: a roster may stand in them."""

@@ -135,3 +135,35 @@ async def test_a_bridge_that_is_killed_while_the_key_is_changed_loses_nothing(
     await bridge.start()
     await bridge.until_bell_ready()
     assert Vault(parse_operator_key(safe.key.read_text())).root.id in await bridge.command("vault", "status")
+
+
+async def test_a_roster_is_taken_although_the_operators_key_lies_there_no_more_or_is_another(
+    hospital: Hospital, safe: Safe
+) -> None:
+    key = safe.key.read_text()
+    try:
+        safe.key.write_text(generate_operator_key())
+        said = await reloaded(hospital)
+        assert "is in force. ⚠️ The operator's keys were not taken again, and those known before stay." in said
+        assert "sealed under operator key" in said
+        safe.key.unlink()
+        assert "can't be read" in await reloaded(hospital)
+    finally:
+        safe.key.write_text(key)
+    assert "keys" not in await reloaded(hospital)
+
+
+async def reloaded(hospital: Hospital) -> str:
+    """What the running bridge answers to a request such as `nightbell reload` makes."""
+    with closing(sqlite3.connect(hospital.bridge.directory / "nightbell.db", timeout=30)) as rows:
+        with rows:
+            [(number,)] = rows.execute(
+                "INSERT INTO reload_request (asked_at) VALUES (0) RETURNING id"
+            ).fetchall()
+        async with asyncio.timeout(60):
+            while True:
+                query = "SELECT answer FROM reload_request WHERE id = ?"
+                [(answer,)] = rows.execute(query, (number,)).fetchall()
+                if answer is not None:
+                    return str(answer)
+                await asyncio.sleep(0.2)
