@@ -16,7 +16,7 @@ from benchmarks.figures import machine, milliseconds, percentile
 from bridge.config.retention import RetentionClass, RetentionConfig
 from bridge.engine.retain import Retention
 from bridge.engine.rulebook import CurrentRulebook
-from bridge.model.doors import Presence, Purge
+from bridge.model.doors import Presence, Purge, Upload
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, EventId, RetentionClassId, RoomId
 from bridge.model.phi import Phi
@@ -48,7 +48,7 @@ class NoHomeserver:
     async def mark(self, room: RoomId, transaction: str) -> EventId | None:
         return None
 
-    async def delete_file(self, mxc: str) -> Presence:
+    async def delete_file(self, upload: Upload) -> Presence:
         return Presence.PURGED
 
     async def forget_keys(self, before: datetime) -> int:

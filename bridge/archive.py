@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from bridge.model.phi import Phi
-from bridge.vault import Key
+from bridge.vault import Key, VaultError
 
 MARK = b"nightbell archive 1\n"
 SALT_BYTES = 16
@@ -36,8 +36,14 @@ def seal(documents: Mapping[str, Phi[bytes]], facts: Mapping[str, object], passp
 
 def unseal(sealed: bytes, passphrase: str) -> Phi[bytes]:
     """The ZIP file inside. Raises VaultError if the passphrase is another one, or the archive was changed."""
+    if not sealed.startswith(MARK):
+        raise VaultError("this is no archive that nightbell hold export has written")
     body = sealed.removeprefix(MARK)
-    return _key(passphrase, body[:SALT_BYTES]).open(body[SALT_BYTES:], CONTEXT)
+    try:
+        return _key(passphrase, body[:SALT_BYTES]).open(body[SALT_BYTES:], CONTEXT)
+    except VaultError:
+        message = "the archive does not open: the passphrase is another one, or the archive was changed"
+        raise VaultError(message) from None
 
 
 def _key(passphrase: str, salt: bytes) -> Key:

@@ -195,8 +195,8 @@ def verify(
 ) -> Verdict:
     """Follow an export from its first line to its last and stop at the first that does not fit.
 
-    `anchors` are checkpoints that were kept elsewhere: each must be signed, and be a place in this chain. Time
-    stamps are passed over unless `stamped` can verify them.
+    `anchors` are checkpoints that were kept elsewhere, or the lines of an earlier export: each checkpoint must be
+    signed, and be a place in this chain. Time stamps are passed over unless `stamped` can verify them.
     """
     walk = _Walk(key, stamped)
     try:
@@ -230,6 +230,8 @@ class _Walk:
     def expect(self, anchors: Iterable[str]) -> None:
         for number, line in enumerate(anchors, 1):
             document = _parsed(line)
+            if document is not None and "checkpoint" not in document and "seq" in document:
+                continue  # a record or a time stamp: an earlier export is an anchor, too
             if document is None or "checkpoint" not in document:
                 raise _Broken(f"line {number} of the anchor is no checkpoint")
             head = self._checked(document, f"line {number} of the anchor")
@@ -257,6 +259,8 @@ class _Walk:
             raise _Broken(
                 f"the end is missing: an anchor vouches for record {max(beyond)}, the last is {last}"
             )
+        if self.head is None:
+            raise _Broken("it is empty: neither a record nor a signature stands in it")
 
     def verdict(self, problem: str | None = None) -> Verdict:
         last = self.head.seq if self.head else 0

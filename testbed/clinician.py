@@ -5,11 +5,13 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import nio
+from nio.crypto.attachments import encrypt_attachment
 
 from testbed.identity import Identity
 from testbed.listener import Listener
@@ -192,6 +194,22 @@ class Clinician(Listener):
         if relation:
             content["m.relates_to"] = relation
         return await self._send(room_id, "m.room.message", content)
+
+    async def show(self, room_id: str, picture: bytes, *, thread: str) -> tuple[str, str]:
+        """Send an encrypted picture; gives its event id and its address at the homeserver."""
+        ciphertext, file = encrypt_attachment(picture)
+        uploaded, _ = await self.client.upload(
+            lambda _again, _after: BytesIO(ciphertext), "application/octet-stream", filesize=len(ciphertext)
+        )
+        mxc = str(_checked(uploaded).content_uri)
+        content = {
+            "msgtype": "m.image",
+            "body": "picture.png",
+            "info": {"mimetype": "image/png", "size": len(picture)},
+            "file": {**file, "url": mxc},
+            "m.relates_to": {"rel_type": "m.thread", "event_id": thread},
+        }
+        return await self._send(room_id, "m.room.message", content), mxc
 
     async def edit(self, event_id: str, text: str) -> str:
         """Replace the text of a message of hers; gives the edit's event id."""

@@ -15,11 +15,16 @@ from bridge.config import Config
 from bridge.engine import operations
 from bridge.house import Archive, open_archive
 from bridge.ledger import Action, Record
+from bridge.model.errors import NightbellError
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import PageId
 from bridge.model.phi import reveal_optional
 from bridge.store import ledger, retention
 from bridge.store.inbox import IntakeStore
+
+
+class NothingToOpenError(NightbellError):
+    """A page that never was, or whose content was destroyed."""
 
 
 def break_glass(
@@ -54,4 +59,9 @@ async def _events(archive: Archive, page: PageId) -> list[IntakeEvent]:
     inbox = IntakeStore(archive.database, archive.keys, lambda: datetime.now(UTC), lambda: None)
     async with archive.database.read() as connection:
         found = await retention.intakes_of(connection, page)
+        if not found:
+            raise NothingToOpenError(
+                f"there is no page {page} with content; what became of one shows: "
+                f"nightbell ledger show --page {page}"
+            )
         return [(await inbox.event_of(connection, intake))[0] for intake in found]

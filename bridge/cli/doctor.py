@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from ruamel.yaml import YAML
@@ -26,15 +27,18 @@ from bridge.store import matrix_inbox
 
 def doctor(
     homeserver_config: Annotated[
-        Path | None, typer.Option(help="Synapse's homeserver.yaml, to be looked through as well.")
+        list[Path] | None,
+        typer.Option(
+            help="Synapse's homeserver.yaml, to be looked through as well. As with Synapse: again for each further "
+            "file, and a directory stands for the .yaml files in it; what a later one says holds."
+        ),
     ] = None,
     config: ConfigDirectory = CONFIG,
 ) -> None:
     """Examine configuration, homeserver and people. Exits with 1 if anything is seriously wrong."""
     loaded, checks = checked(config, datetime.now(UTC))
     found = [Finding("somebody is on call at every minute", str(problem)) for problem in checks.problems]
-    if homeserver_config is not None:
-        found += _read(homeserver_config, loaded)
+    found += _homeserver_settings(homeserver_config or [], loaded)
     with told():
         found += keys_apart(loaded)
         found += proxies_named(loaded)
@@ -79,14 +83,24 @@ def proxies_named(config: Config) -> list[Finding]:
     return [Finding(what, remedy, serious=False)]
 
 
-def _read(file: Path, config: Config) -> list[Finding]:
-    try:
-        document = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
-    except (OSError, YAMLError) as error:
-        return [Finding(f"{file} can be read", f"it can't: {type(error).__name__}")]
-    if not isinstance(document, dict):
-        return [Finding(f"{file} is a homeserver.yaml", "it holds no settings")]
-    return findings(document, str(config.nightbell.homeserver.registration))
+def _homeserver_settings(given: Iterable[Path], config: Config) -> list[Finding]:
+    what = "the homeserver's settings were looked through"
+    files = [file for each in given for file in (sorted(each.glob("*.yaml")) if each.is_dir() else [each])]
+    if not files:
+        remedy = "give them, where they can be read from here: --homeserver-config /etc/matrix-synapse/homeserver.yaml"
+        return [Finding(what, remedy, serious=False)]
+    settings: dict[str, Any] = {}
+    for file in files:
+        try:
+            document = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
+        except (OSError, YAMLError) as error:
+            return [Finding(what, f"{file} can't be read: {type(error).__name__}")]
+        if not isinstance(document, dict | None):
+            return [Finding(what, f"{file} holds no settings")]
+        settings |= document or {}
+    longest = max(each.longest for each in config.retention.classes.values())
+    registration = str(config.nightbell.homeserver.registration)
+    return [Finding(what), *findings(settings, registration, longest)]
 
 
 async def _examine(config: Config) -> list[Finding]:

@@ -18,3 +18,8 @@ def told() -> Iterator[None]:
     except NightbellError as error:
         typer.echo(f"nightbell: {error}", err=True)
         raise typer.Exit(1) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        typer.echo(f"nightbell: {error.filename}: {error.strerror}", err=True)
+        raise typer.Exit(1) from None

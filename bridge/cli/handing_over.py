@@ -52,6 +52,24 @@ async def gather(archive: Archive, lives: Sequence[Life]) -> Gathered:
     return found
 
 
+def facts_of(lives: Sequence[Life]) -> dict[str, dict[str, str | None]]:
+    """For the manifest: whose each page was, and when what happened to it."""
+
+    def at(moment: datetime | None) -> str | None:
+        return moment.isoformat() if moment else None
+
+    return {
+        life.page: {
+            "role": life.role,
+            "class": life.retention,
+            "arrived": at(life.arrived),
+            "accepted": at(life.accepted),
+            "closed": at(life.closed),
+        }
+        for life in lives
+    }
+
+
 async def _add(found: Gathered, name: str, kept: Kept, repository: MatrixRepository) -> None:
     if kept.message is None:
         if kept.attachment is not None and kept.attachment.content is not None:

@@ -17,18 +17,18 @@ from bridge.archive import seal, unseal
 from bridge.cli.administrators import By, DryRun, Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
-from bridge.cli.handing_over import gather
+from bridge.cli.handing_over import facts_of, gather
 from bridge.cli.moments import moment
+from bridge.cli.numbers import NO_SUCH_NUMBER, given_number
 from bridge.config import Config
 from bridge.config.problems import did_you_mean
-from bridge.config.routing import parse_number
 from bridge.engine.retain import BATCH, keep_held
 from bridge.house import Archive, open_archive
 from bridge.ledger import Action, Record
 from bridge.model.errors import NightbellError
 from bridge.model.phi import Phi
 from bridge.policy.retention import Hold, HoldKind, Life, end_of, held_by
-from bridge.store import captures, holds, ledger, retention
+from bridge.store import captures, holds, ledger, matrix_inbox, retention
 from bridge.store.inbox import CALLER
 
 app = typer.Typer(
@@ -39,7 +39,10 @@ app = typer.Typer(
 )
 
 IN_ENVIRONMENT = "NIGHTBELL_ARCHIVE_PASSPHRASE"
-Passphrase = Annotated[str, typer.Option(prompt=True, hide_input=True, envvar=IN_ENVIRONMENT)]
+SAID_OF_IT = "Opens the archive. Left out, it is asked for, so that no history of commands keeps it."
+Passphrase = Annotated[
+    str, typer.Option(prompt=True, hide_input=True, envvar=IN_ENVIRONMENT, help=SAID_OF_IT)
+]
 
 
 class HoldError(NightbellError):
@@ -64,7 +67,11 @@ def place(
     if kind is HoldKind.RANGE and since is None and until is None:
         raise typer.BadParameter("a range needs --from or --until")
     loaded = load_or_exit(config)
-    start, end = (moment(text, loaded.roster.time_zone) if text else None for text in (since, until))
+    zone = loaded.roster.time_zone
+    start = moment(since, zone, "--from") if since else None
+    end = moment(until, zone, "--until") if until else None
+    if start and end and start >= end:
+        raise typer.BadParameter("--from should be before --until")
     hold = Hold(uuid4().hex[:12], kind, value, start, end)
     with told():
         asyncio.run(_would_hold(loaded, hold) if dry_run else _place(loaded, hold, by, Phi(reason)))
@@ -96,7 +103,7 @@ def export(
     hold_id: Annotated[str, typer.Argument(help="The hold's id.")],
     output: Annotated[Path, typer.Argument(help="The archive to write.")],
     by: By,
-    passphrase: Annotated[str | None, typer.Option(envvar=IN_ENVIRONMENT)] = None,
+    passphrase: Annotated[str | None, typer.Option(envvar=IN_ENVIRONMENT, help=SAID_OF_IT)] = None,
     *,
     dry_run: DryRun = False,
     config: ConfigDirectory = CONFIG,
@@ -143,7 +150,7 @@ async def _would_hold(config: Config, hold: Hold) -> None:
     async with open_archive(config) as archive:
         hold = _findable(archive, hold)
         lives = await _lives(archive, hold, datetime.now(UTC))
-        _require_subject(config, hold, lives)
+        await _require_subject(archive, hold, lives)
     typer.echo(f"{len(lives)} pages would be held")
 
 
@@ -153,7 +160,7 @@ async def _place(config: Config, hold: Hold, by: str, reason: Phi[str]) -> None:
         await require(archive, by, Duty.COMPLIANCE, "hold place")
         hold = _findable(archive, hold)
         lives = await _lives(archive, hold, now)
-        _require_subject(config, hold, lives)
+        await _require_subject(archive, hold, lives)
         objects: dict[str, str | int] = {"hold": hold.id, "kind": hold.kind.value, "pages": len(lives)}
         async with archive.database.write() as connection:
             await holds.place(connection, archive.keys, hold, reason=reason, by=by, now=now)
@@ -165,24 +172,35 @@ async def _place(config: Config, hold: Hold, by: str, reason: Phi[str]) -> None:
             recorded = await captures.keep_held(connection, archive.keys, [hold])
     also = f", and the recorded traffic of {recorded} channels" if recorded else ""
     typer.echo(f"{len(lives)} pages{also} are held by {hold.id}")
+    if hold.kind is not HoldKind.PAGE and (hold.until is None or hold.until > now):
+        typer.echo("and so is what it is about and comes later, until it is lifted")
+    if hold.kind is HoldKind.NUMBER and not lives:
+        typer.echo(NO_SUCH_NUMBER, err=True)
 
 
-def _require_subject(config: Config, hold: Hold, lives: Sequence[Life]) -> None:
-    """Raise HoldError for a page or role that is not here: a hold that keeps nothing looks like one that does."""
+async def _require_subject(archive: Archive, hold: Hold, lives: Sequence[Life]) -> None:
+    """Raise HoldError for what is not here: a hold that keeps nothing looks like one that does."""
     if lives:
         return
+    config = archive.config
     if hold.kind is HoldKind.PAGE:
         raise HoldError(f"no page {hold.value} has content: see nightbell retention plan, or the ledger")
     if hold.kind is HoldKind.ROLE and hold.value not in config.roster.roles:
         meant = did_you_mean(hold.value, config.roster.roles)
         raise HoldError(f'no page of role "{hold.value}" has content, nor does it exist{meant}')
+    if hold.kind is HoldKind.ROOM:
+        async with archive.database.read() as connection:
+            rooms = await matrix_inbox.rooms(connection)
+        if hold.value not in rooms.values():
+            known = ", ".join(f"{room} ({destination})" for destination, room in sorted(rooms.items()))
+            raise HoldError(f"{hold.value} is no room of ours; known: {known or 'none yet'}")
 
 
 def _findable(archive: Archive, hold: Hold) -> Hold:
     """A number is kept, and looked for, only as its fingerprint."""
     if hold.kind is not HoldKind.NUMBER:
         return hold
-    return replace(hold, value=archive.keys.lookup(CALLER, Phi(parse_number(hold.value).low)).hex())
+    return replace(hold, value=archive.keys.lookup(CALLER, given_number(hold.value)).hex())
 
 
 async def _would_lift(config: Config, hold_id: str) -> None:
@@ -218,14 +236,20 @@ async def _end(archive: Archive, hold_id: str, by: str, now: datetime) -> None:
 async def _list(config: Config) -> None:
     zone = config.roster.time_zone
     async with open_archive(config) as archive, archive.database.read() as connection:
-        for placed in await holds.placed(connection, archive.keys):
-            hold = placed.hold
-            subject = "" if hold.kind is HoldKind.NUMBER else hold.value
-            times = " ".join(f"{edge.astimezone(zone):%Y-%m-%d}" for edge in (hold.start, hold.until) if edge)
-            typer.echo(
-                f"{hold.id}  {placed.at.astimezone(zone):%Y-%m-%d %H:%M}  {placed.by}  "
-                f"{hold.kind.value} {subject} {times}  {placed.reason.reveal()}"
-            )
+        found = await holds.placed(connection, archive.keys)
+    if not found:
+        typer.echo("no hold is in force")
+    for placed in found:
+        hold = placed.hold
+        subject = {HoldKind.NUMBER: ["number"], HoldKind.RANGE: ["all"]}.get(
+            hold.kind, [hold.kind.value, hold.value]
+        )
+        edges = (("from", hold.start), ("until", hold.until))
+        times = [f"{word} {at.astimezone(zone):%Y-%m-%d %H:%M}" for word, at in edges if at is not None]
+        typer.echo(
+            f"{hold.id}  {placed.at.astimezone(zone):%Y-%m-%d %H:%M}  {placed.by}  "
+            f"{' '.join([*subject, *times])}  {placed.reason.reveal()}"
+        )
 
 
 async def _in_force(archive: Archive, hold_id: str) -> Hold:
@@ -251,13 +275,14 @@ async def _export(config: Config, hold_id: str, by: str, passphrase: str) -> byt
         hold = await _in_force(archive, hold_id)
         lives = await _lives(archive, hold, now)
         found = await gather(archive, lives)
-        facts = {"hold": hold.id, "exported_by": by, "at": now.isoformat(), "missing": found.missing}
-        sealed = await asyncio.to_thread(seal, found.documents, facts, passphrase)
+        facts = {"hold": hold.id, "exported_by": by, "at": now.isoformat()}
+        pages = {"pages": facts_of(lives), "missing": found.missing}
+        sealed = await asyncio.to_thread(seal, found.documents, facts | pages, passphrase)
         async with archive.database.write() as connection:
-            records = [
+            exported = [
                 Record(Action.EXPORTED, by, page=life.page, objects={"hold": hold.id}) for life in lives
-            ]
-            await ledger.append(connection, records, now)
+            ] or [Record(Action.EXPORTED, by, objects={"hold": hold.id}, outcome="empty")]
+            await ledger.append(connection, exported, now)
     files = len(found.documents) - found.events
     typer.echo(
         f"{found.events} events of {len(lives)} pages, and {files} documents of their recordings and files"

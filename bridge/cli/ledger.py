@@ -6,7 +6,6 @@ import asyncio
 import csv
 import json
 import sys
-from collections.abc import Iterable
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,19 +13,20 @@ from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge import ledger as chain
 from bridge.anchors import read_certificates, stamped_at
 from bridge.cli.administrators import By, DryRun, Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
+from bridge.cli.disclosures import DISCLOSURE_COLUMNS, disclosed
 from bridge.cli.endings import told
-from bridge.config.routing import parse_number
+from bridge.cli.numbers import NO_SUCH_NUMBER, given_number
 from bridge.house import Archive, open_archive
 from bridge.ledger import Action, LedgerChangedError, Link, Record
 from bridge.model.errors import AnchorError
 from bridge.model.ids import PageId
-from bridge.model.phi import Phi
 from bridge.store import holds
 from bridge.store import ledger as rows
 from bridge.store.inbox import CALLER
@@ -48,26 +48,28 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+PublicKey = Annotated[
+    str, typer.Option(help="64 hexadecimal digits, or a file with them; from: nightbell ledger public-key")
+]
+
+
 @app.command()
 def verify(
     file: Annotated[Path, typer.Argument(help="An export in JSONL; - reads it from the input.")],
-    public_key: Annotated[str, typer.Option(help="The public key, or a file that holds it.")],
-    anchor: Annotated[Path | None, typer.Option(help="Signatures that were kept elsewhere.")] = None,
+    public_key: PublicKey,
+    anchor: Annotated[
+        Path | None, typer.Option(help="Signatures that were kept elsewhere, or an earlier export.")
+    ] = None,
     timestamp_certificates: Annotated[
         Path | None, typer.Option(help="The certificates of the authority that stamped it (PEM).")
     ] = None,
 ) -> None:
     """Follow the chain of an export, without the database; exit with 1 at the first record that does not fit."""
-    try:
-        given = Path(public_key)
-        key = chain.read_public_key(given.read_text() if given.exists() else public_key)
-    except ValueError:
-        raise typer.BadParameter(
-            "--public-key should be 64 hexadecimal digits, or a file with them"
-        ) from None
-    anchors = anchor.read_text(encoding="utf-8").splitlines() if anchor else []
+    key = given_key(public_key)
     stamped = _stamps(timestamp_certificates) if timestamp_certificates else None
-    with nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8") as lines:
+    # What is not text is a line that is no record, and is named as such.
+    with told(), nullcontext(sys.stdin) if str(file) == "-" else file.open(errors="replace") as lines:
+        anchors = anchor.read_text(errors="replace").splitlines() if anchor else []
         verdict = chain.verify(lines, key, anchors=anchors, stamped=stamped)
     begin = f"after the checkpoint of record {verdict.after}" if verdict.after else "from the beginning"
     typer.echo(
@@ -133,12 +135,29 @@ def show(
 def disclosures(
     number: Annotated[str, typer.Option(help="The patient's number.")],
     by: By,
-    form: Annotated[Format, typer.Option("--format")] = Format.CSV,
+    form: Annotated[
+        Format, typer.Option("--format", help="csv has a line for each disclosure, jsonl every record.")
+    ] = Format.CSV,
     config: ConfigDirectory = CONFIG,
 ) -> None:
-    """Account for what was disclosed of a patient: to which devices, and who accepted (45 CFR 164.528)."""
+    """Account for what was disclosed of a patient: when, what, to whom and why. Asking is itself recorded.
+
+    It names more than 45 CFR 164.528 asks for, which leaves out what was disclosed for treatment.
+    """
     with told():
         asyncio.run(_disclosures(config, number, by, form))
+
+
+def given_key(text: str) -> Ed25519PublicKey:
+    """The public key of an option, or of the file that it names."""
+    with told():
+        file = Path(text)
+        try:
+            return chain.read_public_key(file.read_text() if file.is_file() else text)
+        except ValueError:
+            raise typer.BadParameter(
+                "--public-key should be 64 hexadecimal digits, or a file with them"
+            ) from None
 
 
 def _stamps(certificates: Path) -> chain.Stamped:
@@ -237,7 +256,7 @@ async def _show_key(directory: Path) -> None:
 
 async def _show(directory: Path, page: PageId) -> None:
     async with open_archive(load_or_exit(directory)) as archive, archive.database.read() as connection:
-        found = await rows.of_page(connection, page)
+        found = await rows.of_pages(connection, [page])
     if not found:
         typer.echo(f"nothing is recorded of page {page}", err=True)
         raise typer.Exit(1)
@@ -251,28 +270,24 @@ async def _show(directory: Path, page: PageId) -> None:
 
 
 async def _disclosures(directory: Path, number: str, by: str, form: Format) -> None:
+    patient = given_number(number)
     async with open_archive(load_or_exit(directory)) as archive:
         await require(archive, by, Duty.COMPLIANCE, "ledger disclosures")
-        token = archive.keys.lookup(CALLER, Phi(parse_number(number).low))
+        token = archive.keys.lookup(CALLER, patient)
         async with archive.database.read() as connection:
             found = await rows.of_patient(connection, token)
-            whole = {link.seq: link for link in found}
-            for page in {link.record.page for link in found if link.record.page}:
-                whole |= {link.seq: link for link in await rows.of_page(connection, page)}
         asked = Record(Action.EXPORTED, by, objects={"what": "disclosures"}, patient=token)
         async with archive.database.write() as connection:
             await rows.append(connection, [asked], datetime.now(UTC))
-    _write([whole[seq] for seq in sorted(whole)], form)
-
-
-def _write(links: Iterable[Link], form: Format) -> None:
+    if not found:
+        typer.echo(NO_SUCH_NUMBER, err=True)
     if form is Format.JSONL:
-        for link in links:
+        for link in found:
             typer.echo(chain.link_line(link))
         return
     writer = csv.writer(sys.stdout)
-    writer.writerow(COLUMNS)
-    writer.writerows(_cells(link) for link in links)
+    writer.writerow(DISCLOSURE_COLUMNS)
+    writer.writerows(disclosed(found))
 
 
 def _cells(link: Link) -> list[object]:

@@ -11,11 +11,11 @@ from bridge.config.values import parse_local
 from bridge.policy.times import instant
 
 
-def moment(text: str | None, zone: ZoneInfo) -> datetime:
-    """The instant of a local time in a zone; now if there is none."""
+def moment(text: str | None, zone: ZoneInfo, option: str = "--at") -> datetime:
+    """The instant of a local time in a zone; now if there is none. `option` is what it was given as."""
     if text is None:
         return datetime.now(UTC)
     try:
         return instant(parse_local(text), zone)
     except ValueError as error:
-        raise typer.BadParameter(f"--at {error}") from None
+        raise typer.BadParameter(f"{option} {error}") from None

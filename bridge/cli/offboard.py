@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -13,13 +14,20 @@ from bridge.cli.administrators import By, DryRun, Duty, require
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
 from bridge.config import Config
+from bridge.config.problems import did_you_mean
 from bridge.engine import operations
-from bridge.house import Archive, open_archive
+from bridge.house import Archive, connect_bot, open_archive
 from bridge.ledger import Action, Record
+from bridge.matrix import examination
+from bridge.model.errors import HomeserverError, NightbellError
 from bridge.model.ids import RoomId, UserId
 from bridge.store import leavers, ledger
 
 PATIENCE_SECONDS = 60
+
+
+class UnknownPersonError(NightbellError):
+    """Nobody of this name was ever here, or it is the bridge itself."""
 
 
 def offboard(
@@ -55,6 +63,8 @@ def offboard(
 
 async def _would(config: Config, user: UserId, *, undo: bool) -> None:
     async with open_archive(config) as archive, archive.database.read() as connection:
+        if not undo:
+            await _check_known(archive, user)
         is_out = user in await leavers.all_of_them(connection)
         there = await leavers.rooms_with(connection, user)
         readable = await leavers.rooms_with_their_key(connection, user)
@@ -67,6 +77,7 @@ async def _would(config: Config, user: UserId, *, undo: bool) -> None:
 async def _take_out(config: Config, user: UserId, by: str) -> list[RoomId]:
     async with open_archive(config) as archive:
         await require(archive, by, Duty.ADMINISTRATOR, "offboard")
+        await _check_known(archive, user)
         now = datetime.now(UTC)
         async with archive.database.write() as connection:
             before = await leavers.rooms_with(connection, user)
@@ -79,7 +90,7 @@ async def _take_out(config: Config, user: UserId, by: str) -> list[RoomId]:
             )
             await ledger.append(connection, [record], now)
         started = time.monotonic()
-        left = await _until_out(archive, user)
+        left = await _until_out(archive, user, before)
         took = time.monotonic() - started
         async with archive.database.write() as connection:
             outcome = "not_done" if left else "done"
@@ -87,10 +98,34 @@ async def _take_out(config: Config, user: UserId, by: str) -> list[RoomId]:
                 Action.OFFBOARDED, by, objects={"user": user, "rooms": list(left)}, outcome=outcome
             )
             await ledger.append(connection, [record], datetime.now(UTC))
+            kept = (await ledger.head(connection)).seq
     if not left:
-        typer.echo(f"{user} was in {len(before)} rooms, and is in none after {took:.0f} s")
+        typer.echo(
+            f"{user} was in {len(before)} rooms, and is in none after {took:.0f} s: the homeserver says so"
+        )
         typer.echo("the key of every room is one that no device of theirs was given")
+    typer.echo(f"this is record {kept} of the ledger")
     return left
+
+
+async def _check_known(archive: Archive, user: UserId) -> None:
+    """Raise UnknownPersonError for a name that is most likely misspelled."""
+    config = archive.config
+    administrators = config.nightbell.administrators
+    named = {
+        *(person.matrix for person in config.roster.people.values()),
+        *config.nightbell.rooms.operations.members,
+        *administrators.operator,
+        *administrators.administrator,
+        *administrators.compliance,
+    }
+    async with archive.database.read() as connection:
+        known = user in named or await leavers.is_known(connection, user)
+    if user == config.bot:
+        raise UnknownPersonError(f"{user} is the bridge itself: it can't leave its own rooms")
+    if not known:
+        message = f"nobody here knows {user}{did_you_mean(user, named)}"
+        raise UnknownPersonError(message)
 
 
 async def _take_back(config: Config, user: UserId, by: str) -> list[RoomId]:
@@ -105,13 +140,23 @@ async def _take_back(config: Config, user: UserId, by: str) -> list[RoomId]:
     return []
 
 
-async def _until_out(archive: Archive, user: UserId) -> list[RoomId]:
+async def _until_out(archive: Archive, user: UserId, before: Iterable[RoomId]) -> list[RoomId]:
+    """The rooms in which they still are, or could read, by our rows and by what the homeserver says."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         async with archive.database.read() as connection:
             there = await leavers.rooms_with(connection, user)
             readable = await leavers.rooms_with_their_key(connection, user)
-        left = sorted({*there, *readable})
+        left = sorted({*there, *readable} or await _rooms_at_homeserver(archive.config, user, before))
         if not left or time.monotonic() > deadline:
             return left
         await asyncio.sleep(0.5)
+
+
+async def _rooms_at_homeserver(config: Config, user: UserId, rooms: Iterable[RoomId]) -> list[RoomId]:
+    """In which of the rooms the homeserver still has them; all of them while it does not answer."""
+    try:
+        async with connect_bot(config) as homeserver:
+            return [room for room in rooms if user in await examination.of_room(homeserver, room)]
+    except HomeserverError:
+        return list(rooms)

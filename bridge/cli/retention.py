@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge import ledger
 from bridge.cli.check import CONFIG, ConfigDirectory, load_or_exit
 from bridge.cli.endings import told
+from bridge.cli.ledger import PublicKey, given_key
 from bridge.config import Config
 from bridge.config.retention import OPERATIONS
 from bridge.engine.capture import KEPT
@@ -61,17 +62,28 @@ def certificates(
 @app.command()
 def verify(
     file: Annotated[Path, typer.Argument(help="Certificates, one a line.")],
-    public_key: Annotated[str, typer.Option(help="From: nightbell ledger public-key")],
+    public_key: PublicKey,
 ) -> None:
-    """Check the signatures of certificates, without the database."""
-    try:
-        key = ledger.read_public_key(public_key)
-        for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-            statement = ledger.read_statement(CERTIFICATE, text, key)
-            typer.echo(f"{number}: {statement['id']} is signed; {len(statement['events'])} events")
-    except ValueError as error:
-        typer.echo(f"NOT INTACT: {error}", err=True)
-        raise typer.Exit(1) from None
+    """Check the signatures of certificates, without the database; exit with 1 if any does not hold."""
+    key = given_key(public_key)
+    with told():
+        texts = file.read_text(errors="replace").splitlines()
+    if not texts:
+        typer.echo(f"{file} holds no certificate", err=True)
+    whole = bool(texts)
+    for number, text in enumerate(texts, 1):
+        try:
+            said = ledger.read_statement(CERTIFICATE, text, key)
+        except ValueError as error:
+            typer.echo(f"NOT INTACT: line {number}: {error}", err=True)
+            whole = False
+        else:
+            typer.echo(
+                f"{number}: {said['id']} is signed; page {said['page'] or '-'}, {len(said['events'])} events, "
+                f"{len(said['files'])} files"
+            )
+    if not whole:
+        raise typer.Exit(1)
 
 
 @dataclass(slots=True)

@@ -85,6 +85,11 @@ class Answers:
 
     async def _act(self, raw: RawRoomEvent, destination: Destination | None) -> None:
         said = await self._courier.read(raw) if destination is not None else None
+        if said is not None and said.text is None and said.reaction is None:
+            async with self._desk.database.write() as connection:
+                await matrix_inbox.keep_files(connection, said.event, said.files)
+                await matrix_inbox.settle_event(connection, raw.seq, "done")
+            return
         # Before the transaction: to find out who can be reached may take the homeserver, and rows of its own.
         reachable = await self._reachable(said) if said is not None else everybody
         async with self._desk.database.write() as connection:

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.config.retention import OPERATIONS, After
 from bridge.engine.rulebook import Clock, CurrentRulebook
 from bridge.ledger import Action, Record, sign_statement
-from bridge.model.doors import Eraser, Presence, Purge, Witness
+from bridge.model.doors import Eraser, Presence, Purge, Upload, Witness
 from bridge.model.ids import EventId, RetentionClassId, RoomId
 from bridge.policy.retention import Hold, Life, after, end_of, held_by
 from bridge.store import attachments, holds, ledger, loose, retention
@@ -217,11 +217,12 @@ class Retention:
         if count:
             log.info("destruction_certified", certificates=count)
 
-    async def _look(self, destroyed: Destruction, events: list[Erasure], files: list[str]) -> _Proof:
+    async def _look(self, destroyed: Destruction, events: list[Erasure], files: list[Upload]) -> _Proof:
+        gone = [(upload.mxc, await self._eraser.delete_file(upload)) for upload in files]
         return _Proof(
             destroyed,
             [(each, await self._eraser.look(each.room, each.event)) for each in events],
-            [(mxc, await self._eraser.delete_file(mxc)) for mxc in files],
+            [(mxc, presence) for mxc, presence in gone if presence is not None],
             self._now(),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,8 @@ from bridge.model.tap import Tap
 REACTION = "m.reaction"
 # What stands in ciphertext has passed no homeserver, and may hold what no database takes.
 EVENT_ID = re.compile(r"\$[!-~]{1,254}")
+ADDRESS = re.compile(r"mxc://[A-Za-z0-9.:\[\]-]{1,255}/[A-Za-z0-9_-]{1,255}")
+MOST_FILES = 10  # of one message; clients put one there, and its thumbnail
 
 
 class MatrixCourier:
@@ -96,7 +98,10 @@ class MatrixCourier:
         in_hand.add(json.dumps(content, ensure_ascii=False).encode(errors="replace"))
         if event.type == EventType.REACTION:
             return _reaction(raw, content, trusted=trusted)
-        return _text(raw, content, trusted=trusted) if event.type == EventType.ROOM_MESSAGE else None
+        if event.type != EventType.ROOM_MESSAGE:
+            return None
+        said = _text(raw, content, trusted=trusted)
+        return said if said is not None else _shown(raw, content, trusted=trusted)
 
 
 def _reaction(raw: RawRoomEvent, content: Mapping[str, Any], *, trusted: bool) -> RoomMessage | None:
@@ -121,6 +126,27 @@ def _text(raw: RawRoomEvent, content: Mapping[str, Any], *, trusted: bool) -> Ro
         return None
     text = Phi(_without_reply_fallback(body))
     return RoomMessage(raw.event, raw.room, raw.sender, raw.sent_at, None, text, _about(relation), trusted)
+
+
+def _shown(raw: RawRoomEvent, content: Mapping[str, Any], *, trusted: bool) -> RoomMessage | None:
+    """A message that shows a file, or an edit of one."""
+    edited = content.get("m.new_content")
+    shown = [*_files(content), *(_files(edited) if isinstance(edited, dict) else ())]
+    if not shown:
+        return None
+    return RoomMessage(
+        raw.event, raw.room, raw.sender, raw.sent_at, None, None, None, trusted, tuple(shown[:MOST_FILES])
+    )
+
+
+def _files(content: Mapping[str, Any]) -> Iterator[str]:
+    """The addresses of a file and its thumbnail (Matrix spec, 'Sending encrypted attachments')."""
+    info = content.get("info")
+    of_info = (info.get("thumbnail_file"), info.get("thumbnail_url")) if isinstance(info, dict) else ()
+    for place in (content.get("file"), content.get("url"), *of_info):
+        address = place.get("url") if isinstance(place, dict) else place
+        if isinstance(address, str) and ADDRESS.fullmatch(address):
+            yield address
 
 
 def _about(relation: Mapping[str, Any]) -> EventId | None:

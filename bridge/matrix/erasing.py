@@ -12,9 +12,9 @@ from mautrix.api import Method
 from bridge.matrix.budget import PURGED
 from bridge.matrix.homeserver import Homeserver, path
 from bridge.matrix.machine import Machine
-from bridge.model.doors import Presence, Purge
+from bridge.model.doors import Presence, Purge, Upload
 from bridge.model.errors import HomeserverError
-from bridge.model.ids import EventId, RoomId
+from bridge.model.ids import EventId, RoomId, UserId
 
 ADMIN = "_synapse/admin/v1"
 POLL_SECONDS = 0.2
@@ -87,10 +87,13 @@ class MatrixEraser:
             await asyncio.sleep(POLL_SECONDS)
         return Purge.FAILED
 
-    async def delete_file(self, mxc: str) -> Presence:
+    async def delete_file(self, upload: Upload) -> Presence | None:
         """Delete by address, and ask for it (Synapse's admin API, 'Media')."""
-        server, name = mxc.removeprefix("mxc://").split("/", 1)
+        server, name = upload.mxc.removeprefix("mxc://").split("/", 1)
         where = f"{ADMIN}/media/{quote(server, safe='')}/{quote(name, safe='')}"
+        # Anybody in a room can name any address there.
+        if upload.by is not None and await self._uploader(where) not in (None, upload.by):
+            return None
         for method in (Method.DELETE, Method.GET):
             try:
                 await self._homeserver.request(method, where)
@@ -100,6 +103,16 @@ class MatrixEraser:
                 if error.code not in REFUSALS:
                     raise
         return Presence.THERE
+
+    async def _uploader(self, where: str) -> UserId | None:
+        """Who uploaded a file; None if it is gone, or not for the bot to know."""
+        try:
+            answer = await self._homeserver.request(Method.GET, where)
+        except HomeserverError as error:
+            if error.code not in REFUSALS:
+                raise
+            return None
+        return UserId(answer["media_info"]["user_id"] or "")
 
     async def forget_keys(self, before: datetime) -> int:
         """Delete inbound Megolm sessions: a stolen store opens no ciphertext that is older."""

@@ -36,9 +36,11 @@ async def of_homeserver(homeserver: Homeserver) -> list[Finding]:
     found.append(Finding("the homeserver knows the bridge's token"))
     remedy = "" if whoami["user_id"] == homeserver.bot else "homeserver.bot is not a user of the registration"
     found.append(Finding(f"the bridge is {homeserver.bot}", remedy))
+    newest = "the newest event of a room, which Synapse never purges, will say nothing"
     try:
         await homeserver.request(Method.GET, f"{ADMIN}/users/{quote(homeserver.bot, safe='')}/admin")
         found.append(Finding("the bot may purge what was sent, and see when devices were last used"))
+        found.append(Finding(newest))
     except HomeserverError as error:
         if error.code not in REFUSALS:
             raise
@@ -48,6 +50,9 @@ async def of_homeserver(homeserver: Homeserver) -> list[Finding]:
             f'{homeserver.bot}/admin {{"admin": true}}'
         )
         found.append(Finding("the bot may purge what was sent, and see when devices were last used", remedy))
+        found.append(
+            Finding(newest, "as above: before it purges, the bot sends an empty event to stand last")
+        )
     return found
 
 
@@ -82,6 +87,16 @@ async def of_people(
             remedy = ""
         found.append(Finding(who, remedy))
     return found
+
+
+async def of_room(homeserver: Homeserver, room: RoomId) -> set[UserId]:
+    """Who is in a room or invited to it. Raises HomeserverError."""
+    answer = await homeserver.request(Method.GET, path("rooms", room, "members"))
+    return {
+        UserId(event["state_key"])
+        for event in answer["chunk"]
+        if event["content"].get("membership") in ("join", "invite")
+    }
 
 
 def signed_devices(answer: Mapping[str, Any], user: UserId) -> list[str]:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from bridge.config.values import parse_duration
-
 LONGEST_REDACTED = timedelta(days=1)
 DEFAULT_REDACTED = "7d"
+DURATION = re.compile(r"(\d+)([smhdwy]?)")
+UNITS = {
+    "": 1,
+    "s": 1_000,
+    "m": 60_000,
+    "h": 3_600_000,
+    "d": 86_400_000,
+    "w": 604_800_000,
+    "y": 31_536_000_000,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +35,11 @@ class Finding:
         return not self.remedy
 
 
-def findings(document: Mapping[str, Any], registration: str) -> list[Finding]:
-    """Every setting of Synapse's homeserver.yaml that this bridge rests on."""
+def findings(document: Mapping[str, Any], registration: str, longest: timedelta) -> list[Finding]:
+    """Every setting of Synapse's homeserver.yaml that this bridge rests on.
+
+    `longest` is how long content lives at most, by retention.yaml.
+    """
     return [
         _redacted_content(document),
         _setting(
@@ -40,10 +52,24 @@ def findings(document: Mapping[str, Any], registration: str) -> list[Finding]:
             lambda: _block(document, "push").get("include_content") is False,
             "push: {include_content: false}",
         ),
+        _messages_in_time(document, longest),
+        *_files(document, longest),
         _setting(
-            "media does not stay for ever",
-            lambda: bool(_block(document, "media_retention").get("local_media_lifetime")),
-            "media_retention: {local_media_lifetime: 90d}",
+            "links in messages are not told to the homeserver",
+            lambda: not document.get("url_preview_enabled"),
+            "url_preview_enabled: false",
+            serious=False,
+        ),
+        _setting(
+            "nothing is indexed for searching",
+            lambda: document.get("enable_search") is False,
+            "enable_search: false (encrypted messages are in no index; the names of rooms are)",
+            serious=False,
+        ),
+        _setting(
+            "nobody keeps when somebody was at their phone",
+            lambda: _block(document, "presence").get("enabled", document.get("use_presence")) is False,
+            "presence: {enabled: false}",
             serious=False,
         ),
         _setting(
@@ -79,15 +105,52 @@ def findings(document: Mapping[str, Any], registration: str) -> list[Finding]:
 def _redacted_content(document: Mapping[str, Any]) -> Finding:
     what = "what was redacted does not stay readable in the database"
     remedy = "redaction_retention_period: 1h"
-    value = document.get("redaction_retention_period", DEFAULT_REDACTED)
-    if value is None:
-        return Finding(what, remedy)
-    try:
-        # Synapse takes a bare number as milliseconds.
-        kept = timedelta(milliseconds=value) if isinstance(value, int) else parse_duration(value)
-    except ValueError:
-        return Finding(what, remedy)
-    return Finding(what, "" if kept <= LONGEST_REDACTED else remedy)
+    kept = _duration(document.get("redaction_retention_period", DEFAULT_REDACTED))
+    return Finding(what, "" if kept is not None and kept <= LONGEST_REDACTED else remedy)
+
+
+def _messages_in_time(document: Mapping[str, Any], longest: timedelta) -> Finding:
+    what = "the homeserver deletes no message before its time"
+    retention = _block(document, "retention")
+    ends = {
+        "default_policy.max_lifetime": _block(retention, "default_policy").get("max_lifetime"),
+        "allowed_lifetime_max": retention.get("allowed_lifetime_max"),
+    }
+    for name, value in ends.items():
+        end = _duration(value)
+        if value is not None and retention.get("enabled") and (end is None or end < longest):
+            remedy = (
+                f"remove retention.{name}: it goes before retention.yaml, by which content lives up to "
+                f"{longest.days} days, and before a legal hold"
+            )
+            return Finding(what, remedy)
+    return Finding(what)
+
+
+def _files(document: Mapping[str, Any], longest: timedelta) -> list[Finding]:
+    stays = "files whose message the bridge could not read do not stay for ever"
+    early = "the homeserver deletes no recording before its time"
+    line = f"media_retention: {{local_media_lifetime: {longest.days + 1}d}}"
+    value = _block(document, "media_retention").get("local_media_lifetime")
+    lifetime = _duration(value)
+    too_short = value is not None and (lifetime is None or lifetime < longest)
+    return [
+        Finding(stays, "" if value else line, serious=False),
+        Finding(early, line if too_short else ""),
+        _setting(
+            "a deleted file is in no second store",
+            lambda: (
+                not document.get("media_storage_providers") and not document.get("backup_media_store_path")
+            ),
+            "remove media_storage_providers and backup_media_store_path: Synapse deletes nothing there",
+        ),
+    ]
+
+
+def _duration(value: Any) -> timedelta | None:
+    """As Synapse reads it: a bare number is milliseconds. None if it is no time."""
+    found = DURATION.fullmatch(str(value))
+    return timedelta(milliseconds=int(found[1]) * UNITS[found[2]]) if found else None
 
 
 def _setting(what: str, holds: Callable[[], bool], remedy: str, *, serious: bool = True) -> Finding:

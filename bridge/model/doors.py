@@ -154,7 +154,8 @@ class RoomMessage:
     """What a person said or tapped in a room, decrypted.
 
     `about` is the event that they reacted or replied to. `trusted` is False for an encrypted message from a
-    device that its owner has not signed: such a message is answered, but not obeyed.
+    device that its owner has not signed: such a message is answered, but not obeyed. `files` are the addresses
+    (mxc://...) of what a message shows that is no text.
     """
 
     event: EventId
@@ -165,6 +166,15 @@ class RoomMessage:
     text: Phi[str] | None
     about: EventId | None
     trusted: bool
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file at the homeserver, and who is to have uploaded it; None is the bot."""
+
+    mxc: str
+    by: UserId | None = None
 
 
 class Anchor(Protocol):
@@ -247,8 +257,8 @@ class Eraser(Protocol):
     async def purge(self, room: RoomId, before: EventId) -> Purge:
         """Delete everything in a room that is older than an event."""
 
-    async def delete_file(self, mxc: str) -> Presence:
-        """Delete what was uploaded to an address, and look whether it is gone."""
+    async def delete_file(self, upload: Upload) -> Presence | None:
+        """Delete what was uploaded to an address, and look whether it is gone. None if it is somebody else's."""
 
     async def forget_keys(self, before: datetime) -> int:
         """Forget room keys that came before a moment and can't be in use any more. Returns how many."""

@@ -13,12 +13,23 @@ from sqlalchemy import Row, Select, and_, bindparam, case, exists, func, insert,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.attachment import Attachment
-from bridge.model.doors import Destination
-from bridge.model.ids import ChannelId, IntakeId, PageId
+from bridge.model.doors import Destination, Upload
+from bridge.model.ids import ChannelId, IntakeId, PageId, UserId
 from bridge.model.phi import Phi
 from bridge.store.keys import KeyRing
 from bridge.store.outbox import Purpose
-from bridge.store.tables import attachment, data_key, day_key, event_of_page, intake, outbox, page
+from bridge.store.tables import (
+    attachment,
+    data_key,
+    day_key,
+    erasure,
+    event_of_page,
+    inbound,
+    intake,
+    outbox,
+    page,
+    room_file,
+)
 from bridge.vault import Key, VaultError
 
 _media = outbox.alias("media")
@@ -381,14 +392,30 @@ async def kept_of(connection: AsyncConnection, keys: KeyRing, intake_id: IntakeI
     return found
 
 
-async def files_of(connection: AsyncConnection, destructions: Sequence[str]) -> dict[str, list[str]]:
-    """What must be deleted at the homeserver for destructions: mxc://... ."""
-    query = select(attachment.c.destruction, attachment.c.mxc).where(
+async def files_of(connection: AsyncConnection, destructions: Sequence[str]) -> dict[str, list[Upload]]:
+    """What must be deleted at the homeserver for destructions: ours, and what people put into the rooms.
+
+    A file that people show in several messages goes with the last of them.
+    """
+    ours = select(attachment.c.destruction, attachment.c.mxc).where(
         attachment.c.destruction.in_(destructions), attachment.c.mxc.is_not(None)
     )
-    found: dict[str, list[str]] = {identifier: [] for identifier in destructions}
-    for row in (await connection.execute(query)).all():
-        found[row.destruction].append(row.mxc)
+    again, other = room_file.alias(), inbound.alias()
+    shown = exists().where(
+        again.c.mxc == room_file.c.mxc, other.c.event_id == again.c.event_id, other.c.state != "destroyed"
+    )
+    theirs = (
+        select(erasure.c.destruction, room_file.c.mxc, inbound.c.sender)
+        .join(inbound, inbound.c.event_id == room_file.c.event_id)
+        .join(erasure, erasure.c.event == room_file.c.event_id)
+        .where(erasure.c.destruction.in_(destructions), ~shown)
+        .distinct()
+    )
+    found: dict[str, list[Upload]] = {identifier: [] for identifier in destructions}
+    for row in (await connection.execute(ours)).all():
+        found[row.destruction].append(Upload(row.mxc))
+    for identifier, mxc, sender in (await connection.execute(theirs)).all():
+        found[identifier].append(Upload(mxc, UserId(sender)))
     return found
 
 

@@ -27,6 +27,13 @@ async def all_of_them(connection: AsyncConnection) -> frozenset[UserId]:
     return frozenset(UserId(user) for user in (await connection.execute(select(leaver.c.user_id))).scalars())
 
 
+async def is_known(connection: AsyncConnection, user: UserId) -> bool:
+    """Whether they were ever in a room of ours, or given a key."""
+    seen = select(member.c.user_id).where(member.c.user_id == user)
+    given = select(session_recipient.c.user_id).where(session_recipient.c.user_id == user)
+    return (await connection.execute(seen.union(given).limit(1))).first() is not None
+
+
 async def rooms_with(connection: AsyncConnection, user: UserId) -> list[RoomId]:
     """Our rooms that they are in or invited to."""
     query = (

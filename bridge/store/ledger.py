@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from sqlalchemy import ColumnElement, Row, delete, false, func, insert, or_, select, text
+from sqlalchemy import ColumnElement, Row, delete, false, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.ledger import (
@@ -31,6 +31,7 @@ from bridge.store.tables import ledger, ledger_anchor, ledger_checkpoint, room
 
 BATCH = 2_000
 PRUNED_AT_ONCE = 5_000  # records; some tens of milliseconds of the database's one writer
+OF_EVENTS = (Action.RECEIVED.value, Action.REPLIED.value)  # recorded before there is a page
 _LOCK = text("SELECT pg_advisory_xact_lock(78105)")  # the ledger's own number
 
 
@@ -219,19 +220,35 @@ async def links(connection: AsyncConnection, *, until: int, after: Head | None =
             seq, previous = row.seq, row.hash
 
 
-async def of_page(connection: AsyncConnection, page: PageId) -> list[Link]:
-    """What happened to a page, and the sharing of the keys that its messages were sent under."""
-    own = await _found(connection, ledger.c.page == page)
-    sessions = {str(link.record.objects["session"]) for link in own if "session" in link.record.objects}
-    shared = ledger.c.objects["session"].as_string().in_(sessions)
-    keys = await _found(connection, shared & (ledger.c.action == Action.KEY_SHARED.value)) if sessions else []
-    return sorted([*own, *keys], key=lambda link: link.seq)
+async def of_pages(connection: AsyncConnection, pages: Collection[PageId]) -> list[Link]:
+    """What happened to pages: to the events they were made of, and to the keys their messages were sent under."""
+    own = await _found(connection, ledger.c.page.in_(pages))
+    sessions = _named("session", own)
+    keys = (ledger.c.action == Action.KEY_SHARED.value) & _names("session", sessions)
+    events = ledger.c.action.in_(OF_EVENTS) & _names("intake", _named("intake", own))
+    more = [*await _found(connection, keys), *await _found(connection, events)] if own else []
+    return _in_order([*own, *more])
 
 
 async def of_patient(connection: AsyncConnection, token: bytes) -> list[Link]:
     """What happened to everything that came from a patient's number."""
-    pages = select(ledger.c.page).where(ledger.c.patient == token, ledger.c.page.is_not(None))
-    return await _found(connection, or_(ledger.c.patient == token, ledger.c.page.in_(pages)))
+    own = await _found(connection, ledger.c.patient == token)
+    pages = {link.record.page for link in own if link.record.page is not None}
+    return _in_order([*own, *await of_pages(connection, pages)])
+
+
+def _named(kind: str, links: Iterable[Link]) -> set[str]:
+    return {str(link.record.objects[kind]) for link in links if kind in link.record.objects}
+
+
+def _names(kind: str, values: Collection[str]) -> ColumnElement[bool]:
+    named: ColumnElement[str] = ledger.c.objects[kind].as_string()
+    return named.in_(values)
+
+
+def _in_order(links: Iterable[Link]) -> list[Link]:
+    """Each once."""
+    return [link for _, link in sorted({link.seq: link for link in links}.items())]
 
 
 async def _found(connection: AsyncConnection, wanted: ColumnElement[bool]) -> list[Link]:

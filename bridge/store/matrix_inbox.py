@@ -21,6 +21,7 @@ from bridge.store.tables import (
     inbound,
     member,
     room,
+    room_file,
     room_state,
     sync_position,
 )
@@ -111,6 +112,14 @@ async def settle_event(connection: AsyncConnection, seq: int, state: str) -> Non
     # What it asked for may have destroyed the event itself.
     alive = (inbound.c.seq == seq) & (inbound.c.state != "destroyed")
     await connection.execute(update(inbound).where(alive).values(state=state, content={}))
+
+
+async def keep_files(connection: AsyncConnection, event: EventId, files: Iterable[str]) -> None:
+    """The files that a message shows (mxc://...), so that they can go with it."""
+    rows = [{"event_id": event, "mxc": mxc} for mxc in dict.fromkeys(files)]
+    if rows:
+        statement = upsert(connection, room_file)
+        await connection.execute(statement.on_conflict_do_nothing(index_elements=["event_id", "mxc"]), rows)
 
 
 async def wrote(connection: AsyncConnection, user: UserId, event: EventId, room: RoomId) -> bool:

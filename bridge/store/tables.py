@@ -551,6 +551,14 @@ Index(
     postgresql_where=inbound.c.state == "todo",
 )
 
+# A file that a person put into a room, by its address at the homeserver: it goes with the message.
+room_file = Table(
+    "room_file",
+    metadata,
+    Column("event_id", Text, ForeignKey("inbound.event_id"), primary_key=True),
+    Column("mxc", Text, primary_key=True, index=True),
+)
+
 device_message = Table(
     "device_message",
     metadata,

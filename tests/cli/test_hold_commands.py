@@ -43,6 +43,11 @@ async def place(bridge: Bridge, *what: str) -> str:
     return await bridge.command("hold", "place", *what, *BY, "--reason", "Case 7")
 
 
+async def placed(bridge: Bridge, *what: str) -> str:
+    """The id of a hold that is placed so."""
+    return (await place(bridge, *what)).splitlines()[0].split()[-1]
+
+
 async def test_a_hold_by_number_finds_the_patients_page(bridge: Bridge) -> None:
     assert (await place(bridge, "number", "+1 555 000 7001")).startswith("1 pages are held by ")
     assert (await place(bridge, "number", "+1 555 000 7002")).startswith("0 pages")
@@ -54,7 +59,7 @@ async def test_a_hold_by_number_finds_the_patients_page(bridge: Bridge) -> None:
 async def test_a_dry_run_says_what_would_be_done_and_changes_nothing(
     bridge: Bridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hold = (await place(bridge, "role", "cardiology")).split()[-1]
+    hold = await placed(bridge, "role", "cardiology")
     await bridge.command("capture", "events", *BY)
     archive = tmp_path / "case.nightbell"
     expected = {
@@ -86,10 +91,32 @@ def dump(file: Path) -> list[str]:
         return list(database.iterdump())
 
 
-async def test_a_hold_of_what_is_not_there_is_refused(bridge: Bridge) -> None:
-    for kind, value in (("page", "nonsense"), ("role", "cardiolgy")):
-        with pytest.raises(CommandFailedError, match="has content"):
-            await place(bridge, kind, value)
+async def test_a_hold_of_what_is_not_there_is_refused(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = {
+        "role cardiolgy": 'nor does it exist; did you mean "cardiology"?',
+        "page nonsense": "no page nonsense has content",
+        "room !typo": "is no room of ours",
+        "number +1555*": "should be one, with its country code",
+        "role cardiology --from 2026-12-01 --until 2026-11-01": "--from should be before",
+        "role cardiology --from yesterday": "--from should be a date",
+    }
+    for name, value in bridge.environment.items():
+        monkeypatch.setenv(name, value)
+    config = ("--reason", "Case 7", "--config", str(bridge.config))
+    for what, said in refused.items():
+        words = ("hold", "place", *what.split(), *BY, *config)
+        assert await asyncio.to_thread(nightbell, monkeypatch, *words)
+        assert said in " ".join(capsys.readouterr().err.replace("│", "").split())
+    assert await bridge.command("hold", "list") == "no hold is in force\n"
+
+
+async def test_a_hold_by_a_number_that_nobody_knows_says_how_a_number_is_written(bridge: Bridge) -> None:
+    said = await place(bridge, "number", "555 000 7001", "--until", "2026-12-01")
+    assert "0 pages are held by" in said
+    assert "with its country code, as in +1 555 000 7001" in said
+    assert "number until 2026-12-01 00:00  Case 7" in await bridge.command("hold", "list")
 
 
 async def test_held_content_is_shown_in_the_plan(bridge: Bridge) -> None:
@@ -99,9 +126,9 @@ async def test_held_content_is_shown_in_the_plan(bridge: Bridge) -> None:
 
 
 async def test_a_hold_ends_when_it_is_lifted(bridge: Bridge) -> None:
-    hold = (await place(bridge, "role", "cardiology")).split()[-1]
+    hold = await placed(bridge, "role", "cardiology")
     await bridge.command("hold", "lift", hold, *BY)
-    assert await bridge.command("hold", "list") == ""
+    assert await bridge.command("hold", "list") == "no hold is in force\n"
     with pytest.raises(CommandFailedError, match="no hold"):
         await bridge.command("hold", "lift", hold, *BY)
 
@@ -109,7 +136,7 @@ async def test_a_hold_ends_when_it_is_lifted(bridge: Bridge) -> None:
 async def test_held_content_is_handed_over_encrypted_and_that_is_recorded(
     bridge: Bridge, tmp_path: Path
 ) -> None:
-    hold = (await place(bridge, "role", "cardiology")).split()[-1]
+    hold = await placed(bridge, "role", "cardiology")
     sealed, opened = tmp_path / "case.nightbell", tmp_path / "case.zip"
     secret = ("--passphrase", "correct horse battery staple")
     with pytest.raises(CommandFailedError, match="no hold nonsense"):
@@ -119,12 +146,17 @@ async def test_held_content_is_handed_over_encrypted_and_that_is_recorded(
     with pytest.raises(CommandFailedError, match="can't be made"):
         await bridge.command("hold", "export", hold, str(sealed), *BY, *secret)
     assert b"Bed 12" not in sealed.read_bytes()
+    wrong = ("--passphrase", "another")
+    with pytest.raises(CommandFailedError, match="the passphrase is another one"):
+        await bridge.command("hold", "open", str(sealed), str(opened), *wrong, configured=False)
+    assert not opened.exists()
     await bridge.command("hold", "open", str(sealed), str(opened), *secret, configured=False)
     with zipfile.ZipFile(opened) as archive:
         manifest = json.loads(archive.read("manifest.json"))
         (name,) = manifest["documents"]
         assert json.loads(archive.read(name))["body"] == "Bed 12"
     assert manifest["exported_by"] == "@operator:nightbell.test"
+    assert [page["role"] for page in manifest["pages"].values()] == ["cardiology"]
     ledger = await bridge.command("ledger", "export")
     assert [json.loads(line)["action"] for line in ledger.splitlines()[:-1]] == [
         "received",
@@ -165,6 +197,12 @@ async def test_who_is_not_named_is_refused_and_that_is_recorded(bridge: Bridge) 
             "hold", "place", "role", "cardiology", "--by", "@mallory:nightbell.test", "--reason", "-"
         )
     assert '"action":"refused","actor":"@mallory:nightbell.test"' in await bridge.command("ledger", "export")
+
+
+async def test_no_page_is_opened_that_is_not_there_and_none_is_told_of(bridge: Bridge) -> None:
+    with pytest.raises(CommandFailedError, match="there is no page 7"):
+        await bridge.command("break-glass", "--page", "7", *BY, "--reason", "drill")
+    assert '"opened"' not in await bridge.command("ledger", "export")
 
 
 async def test_the_glass_can_be_broken_loudly(bridge: Bridge) -> None:

@@ -126,6 +126,7 @@ async def test_the_doctor_finds_who_can_not_be_reached(hospital: Hospital, ada: 
     assert "ok      the bot's device is signed by the bot's identity" in said
     assert "WRONG   the bot may purge what was sent" in said
     assert "ok      what was redacted does not stay readable in the database" in said
+    assert "advice  the database is made for many users" in said
 
 
 async def test_the_doctor_is_content_where_the_bot_may_purge(hospital: Hospital, ada: Clinician) -> None:
@@ -134,4 +135,6 @@ async def test_the_doctor_is_content_where_the_bot_may_purge(hospital: Hospital,
         await hospital.clinician(name)
     said = await hospital.bridge.command("doctor")
     assert "ok      the bot may purge what was sent" in said
+    assert "ok      the newest event of a room" in said
+    assert "advice  the homeserver's settings were looked through" in said
     assert "WRONG" not in said

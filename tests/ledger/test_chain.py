@@ -158,6 +158,22 @@ def test_an_export_without_its_beginning_is_refused() -> None:
     assert verify(lines[1:]).problem == "record 2 (line 1): record 1 should stand here"
 
 
+@given(chains, st.data())
+def test_an_earlier_export_shows_a_ledger_that_was_cut_or_written_anew(
+    of: list[Record], data: st.DataObject
+) -> None:
+    earlier = export(of)
+    kept = data.draw(st.integers(1, len(of) - 1))
+    assert verify(earlier, *earlier).problem is None
+    assert "the end is missing" in str(verify(export(of[:kept]), *earlier).problem)
+    anew = export([*of[:-1], Record(Action.STARTED, "somebody else, who has the key")])
+    assert "is not the one that an anchor vouches for" in str(verify(anew, *earlier).problem)
+
+
+def test_an_empty_export_is_not_taken_for_whole() -> None:
+    assert verify([]).problem == "it is empty: neither a record nor a signature stands in it"
+
+
 def test_a_record_that_says_something_twice_is_refused() -> None:
     lines = export([Record(Action.ACCEPTED, "@okafor")])
     lines[0] = lines[0].replace('"actor":"@okafor"', '"actor":"@mallory","actor":"@okafor"')

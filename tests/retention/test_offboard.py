@@ -18,8 +18,14 @@ async def test_who_leaves_reads_nothing_more_and_an_administrator_is_one_no_more
     await ada.message("before it all")
     await grace.message("before it all")
     leaver = hospital.user_id("lindqvist")
+    with pytest.raises(CommandFailedError, match=r'nobody here knows .*; did you mean "@lindqvist:'):
+        await hospital.bridge.command(
+            "offboard", "@lindquist:nightbell.test", "--by", "@operator:nightbell.test"
+        )
     said = await hospital.bridge.command("offboard", leaver, "--by", "@operator:nightbell.test")
     assert "is in none after" in said
+    assert "the homeserver says so" in said
+    assert "of the ledger" in said
     assert "roles.yaml still names" in said
     await hospital.text("after it all")
     await ada.message("after it all")

@@ -169,8 +169,9 @@ async def test_after_its_time_a_page_is_nowhere_on_the_homeserver(hospital: Hosp
     await ada.react(page.event_id, "✅")
     await ada.message("Accepted by")
     reply = await ada.say(page.room_id, "Strip seen", thread=page.event_id)
+    photo, photo_mxc = await ada.show(page.room_id, b"\x89PNG wound", thread=page.event_id)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while reply not in _rows(hospital, "SELECT event_id FROM inbound"):
+        while photo not in _rows(hospital, "SELECT event_id FROM inbound WHERE state = 'done'"):
             await asyncio.sleep(0.2)
     _, sent = await ada.request("GET", f"/rooms/{page.room_id}/event/{page.event_id}")
     ciphertext = sent["content"]["ciphertext"]
@@ -186,12 +187,15 @@ async def test_after_its_time_a_page_is_nowhere_on_the_homeserver(hospital: Hosp
 
     hospital.travel(timedelta(days=2))
     said = await certificate(hospital, page.event_id)
-    assert {page.event_id, strip.event_id, reply} <= {event["event"] for event in said["events"]}
+    assert {page.event_id, strip.event_id, reply, photo} <= {event["event"] for event in said["events"]}
     assert {event["homeserver_has"] for event in said["events"]} == {"purged"}
     assert [tuple(event["its_database_has"]) for event in (*said["events"], *said["files"])] == [
         () for _ in (*said["events"], *said["files"])
     ]
-    assert [(file["file"], file["homeserver_has"]) for file in said["files"]] == [(mxc, "purged")]
+    assert {(file["file"], file["homeserver_has"]) for file in said["files"]} == {
+        (mxc, "purged"),
+        (photo_mxc, "purged"),
+    }
     for event in said["events"]:
         assert await tables_with(hospital, event["event"]) <= IDS_ALONE
     assert await tables_with(hospital, ciphertext) == set()

@@ -118,7 +118,7 @@ async def test_a_page_is_shown_with_the_sharing_of_the_keys_it_was_sent_under(da
         Record(Action.SENT, page=page, objects={"session": "s1"}),
     )
     async with database.read() as connection:
-        shown = await ledger.of_page(connection, page)
+        shown = await ledger.of_pages(connection, [page])
     assert [link.seq for link in shown] == [1, 3, 5]
 
 

@@ -17,12 +17,12 @@ from bridge.config.retention import RetentionClass, RetentionConfig
 from bridge.engine.retain import Retention
 from bridge.engine.rulebook import CurrentRulebook
 from bridge.ledger import Action
-from bridge.model.doors import Presence, Purge, Witness
+from bridge.model.doors import Presence, Purge, Upload, Witness
 from bridge.model.errors import HomeserverDatabaseError, HomeserverError
 from bridge.model.ids import EventId, RoomId
 from bridge.model.phi import Phi
 from bridge.policy.retention import Hold, HoldKind, Life
-from bridge.store import holds, ledger, pages, retention, tables
+from bridge.store import holds, ledger, matrix_inbox, pages, retention, tables
 from bridge.store.database import Database
 from bridge.store.inbox import IntakeStore
 from bridge.store.keys import KeyRing
@@ -42,6 +42,7 @@ class Homeserver:
         self.events = [event for root, below in events.items() for event in (root, *below)]
         self.redacted: dict[str, str] = {}
         self.files: set[str] = set()
+        self.of_others: set[str] = set()
         self.admin = admin
         self.answers_left = 10**6
 
@@ -64,11 +65,13 @@ class Homeserver:
         self._answer()
         return EventId("$mark")
 
-    async def delete_file(self, mxc: str) -> Presence:
+    async def delete_file(self, upload: Upload) -> Presence | None:
         self._answer()
+        if upload.by is not None and upload.mxc in self.of_others:
+            return None
         if self.admin:
-            self.files.discard(mxc)
-        return Presence.THERE if mxc in self.files else Presence.PURGED
+            self.files.discard(upload.mxc)
+        return Presence.THERE if upload.mxc in self.files else Presence.PURGED
 
     async def purge(self, room: RoomId, before: EventId) -> Purge:
         self._answer()
@@ -202,6 +205,34 @@ async def test_a_page_that_was_destroyed_since_it_was_found_is_not_destroyed_aga
         assert await retention.destroy_pages(connection, keys, [(life, "recalled")], NOW) == [life.page]
     async with database.write() as connection:
         assert await retention.destroy_pages(connection, keys, [(life, "its time is up")], NOW) == []
+
+
+async def test_files_of_people_go_with_the_last_message_that_shows_them_and_only_their_own(
+    database: Database, keys: KeyRing, inbox: IntakeStore
+) -> None:
+    held, _ = [await open_page(database, keys, inbox, number) for number in ("1", "2")]
+    again, own, avatar = (f"mxc://test/{name}" for name in ("again", "own", "avatar"))
+    said = [("$below-1", "$1", [again]), ("$below-2", "$2", [again, own, avatar])]
+    async with database.write() as connection:
+        for event, about, files in said:
+            content = {"m.relates_to": {"rel_type": "m.thread", "event_id": about}}
+            found = {"event_id": event, "sender": "@okafor:test", "type": "m.room.encrypted"}
+            event_of = {**found, "content": content, "origin_server_ts": 0}
+            await matrix_inbox.keep_events(connection, ROOM, [event_of], NOW)
+            await matrix_inbox.keep_files(connection, EventId(event), files)
+        hold = Hold("case", HoldKind.PAGE, held.page)
+        await holds.place(connection, keys, hold, reason=Phi("Court"), by="@counsel", now=NOW)
+    homeserver = Homeserver({"$1": [], "$2": []})
+    homeserver.files = {again, own, avatar}
+    homeserver.of_others = {avatar}
+    await sweeper(database, keys, homeserver).step()
+    assert homeserver.files == {again, avatar}
+    [written] = await certificates(database, keys)
+    assert written["files"] == [{"file": own, "homeserver_has": "purged"}]
+    async with database.write() as connection:
+        await holds.lift(connection, "case", "@counsel", LATER)
+    await sweeper(database, keys, homeserver).step()
+    assert homeserver.files == {avatar}
 
 
 @pytest.mark.parametrize("kind", HoldKind)

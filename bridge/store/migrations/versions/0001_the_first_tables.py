@@ -473,6 +473,28 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_lasting_key")),
     )
     op.create_table(
+        "owed_reply",
+        sa.Column("intake", sa.Text(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("not_before", sa.BigInteger(), nullable=False),
+        sa.Column("begun_at", sa.BigInteger(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["intake"], ["intake.id"], name=op.f("fk_owed_reply_intake")),
+        sa.PrimaryKeyConstraint("intake", name=op.f("pk_owed_reply")),
+    )
+    with op.batch_alter_table("owed_reply", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_owed_reply_todo",
+            ["not_before"],
+            unique=False,
+            sqlite_where=sa.text("state = 'todo'"),
+            postgresql_where=sa.text("state = 'todo'"),
+        )
+
+    op.create_table(
         "page",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("intake", sa.Text(), nullable=False),
@@ -556,26 +578,14 @@ def upgrade() -> None:
         )
 
     op.create_table(
-        "owed_reply",
-        sa.Column("intake", sa.Text(), nullable=False),
-        sa.Column("channel", sa.Text(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.Column("not_before", sa.BigInteger(), nullable=False),
-        sa.Column("begun_at", sa.BigInteger(), nullable=True),
-        sa.Column("error", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(["intake"], ["intake.id"], name=op.f("fk_owed_reply_intake")),
-        sa.PrimaryKeyConstraint("intake", name=op.f("pk_owed_reply")),
+        "room_file",
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("mxc", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["event_id"], ["inbound.event_id"], name=op.f("fk_room_file_event_id")),
+        sa.PrimaryKeyConstraint("event_id", "mxc", name=op.f("pk_room_file")),
     )
-    with op.batch_alter_table("owed_reply", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_owed_reply_todo",
-            ["not_before"],
-            unique=False,
-            sqlite_where=sa.text("state = 'todo'"),
-            postgresql_where=sa.text("state = 'todo'"),
-        )
+    with op.batch_alter_table("room_file", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_room_file_mxc"), ["mxc"], unique=False)
 
     op.create_table(
         "data_key",
@@ -686,6 +696,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_data_key_day_key"))
 
     op.drop_table("data_key")
+    with op.batch_alter_table("room_file", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_room_file_mxc"))
+
+    op.drop_table("room_file")
     with op.batch_alter_table("report", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_report_todo",
@@ -699,14 +713,6 @@ def downgrade() -> None:
         )
 
     op.drop_table("report")
-    with op.batch_alter_table("owed_reply", schema=None) as batch_op:
-        batch_op.drop_index(
-            "ix_owed_reply_todo",
-            sqlite_where=sa.text("state = 'todo'"),
-            postgresql_where=sa.text("state = 'todo'"),
-        )
-
-    op.drop_table("owed_reply")
     with op.batch_alter_table("page", schema=None) as batch_op:
         batch_op.drop_index("ix_page_role_state")
         batch_op.drop_index("ix_page_destroyed")
@@ -718,6 +724,14 @@ def downgrade() -> None:
         )
 
     op.drop_table("page")
+    with op.batch_alter_table("owed_reply", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_owed_reply_todo",
+            sqlite_where=sa.text("state = 'todo'"),
+            postgresql_where=sa.text("state = 'todo'"),
+        )
+
+    op.drop_table("owed_reply")
     op.drop_table("lasting_key")
     with op.batch_alter_table("erasure", schema=None) as batch_op:
         batch_op.drop_index(
