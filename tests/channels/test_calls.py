@@ -280,7 +280,12 @@ names = st.sampled_from(
         "VarSet",
         "UserEvent",
         "DTMFEnd",
+        "DialBegin",
         "DialEnd",
+        "Newexten",
+        "CoreShowChannel",
+        "QueueEntry",
+        "ParkedCallGiveUp",
     ]
 )
 
@@ -293,8 +298,21 @@ names = st.sampled_from(
             st.sampled_from("123"),
             st.sampled_from("123"),
             st.dictionaries(
-                st.sampled_from(["variable", "value", "new", "waiting", "digit", "direction", "queue"]),
-                st.text(max_size=5),
+                st.sampled_from(
+                    [
+                        "variable",
+                        "value",
+                        "new",
+                        "waiting",
+                        "digit",
+                        "direction",
+                        "queue",
+                        "application",
+                        "bridgeid",
+                    ]
+                ),
+                st.text(max_size=5)
+                | st.sampled_from(["VoiceMail", "VM_MESSAGEFILE", "VMSTATUS", "SUCCESS", "1"]),
             ),
         )
     )
