@@ -228,13 +228,18 @@ _NOBODY_TOOK_IT = ("TIMEOUT", "FULL", "JOINEMPTY", "LEAVEEMPTY", "JOINUNAVAIL", 
 
 
 def _waits(call: Call, message: Message) -> Call:
-    return replace(call, queue=message.get("queue", ""), fate=Fate.WAITING)
+    return replace(_goes_on(call), queue=message.get("queue", ""), fate=Fate.WAITING)
+
+
+def _goes_on(call: Call) -> Call:
+    """Who leaves no message in a mailbox is its owner's concern only as long as nobody else is sought."""
+    return call if call.voicemail == Voicemail.LEFT else replace(call, mailbox="")
 
 
 def _dials(call: Call, message: Message) -> Call:
     """Somebody is rung for the caller: at first, or once more after a transfer or a mailbox; what follows counts."""
     own = message.get("uniqueid") == call.linkedid
-    return replace(call, fate=Fate.WAITING) if own else call
+    return replace(_goes_on(call), fate=Fate.WAITING) if own else call
 
 
 def _dialled(call: Call, message: Message) -> Call:
@@ -249,8 +254,14 @@ def _step(call: Call, message: Message) -> Call:
     application = message.get("application", "").lower()
     if application == "voicemailmain":
         return replace(call, listens=True)
-    entered = application == "voicemail" and call.voicemail is None
-    return replace(call, voicemail=Voicemail.ENTERED) if entered else call
+    if application != "voicemail" or call.voicemail is not None:
+        return call
+    # VoiceMail(100@default&101@default,options): of several the first is meant, the others get copies.
+    mailbox = re.match(
+        r"([\w.+*#-]+)(@[\w.-]+)?", message.get("appdata", "") or message.get("applicationdata", "")
+    )
+    named = f"{mailbox[1]}{mailbox[2] or '@default'}" if mailbox else ""
+    return replace(call, voicemail=Voicemail.ENTERED, mailbox=named)
 
 
 def _pressed(call: Call, message: Message) -> Call:

@@ -184,6 +184,18 @@ def test_a_message_is_known_by_there_being_more_even_if_nothing_told_that_the_ca
     assert [call.kind for call in board.hear(said("Hangup"))] == [EventKind.VOICEMAIL]
 
 
+@pytest.mark.parametrize("data", ["100@heart,us", "100@heart&101@heart,us"])
+def test_who_hung_up_at_a_mailbox_is_its_owners(data: str) -> None:
+    entered = said("Newexten", application="VoiceMail", appdata=data)
+    failed = said("VarSet", variable="VMSTATUS", value="FAILED")
+    for end in ([], [failed]):
+        call = one_call(entered, *end)
+        assert (call.kind, call.mailbox) == (EventKind.MISSED_CALL, "100@heart")
+    assert one_call(said("Newexten", application="VoiceMail", appdata="100")).mailbox == "100@default"
+    assert one_call(entered, OPERATOR, RING).mailbox == ""
+    assert one_call(entered, OPERATOR, JOIN, ABANDONED).mailbox == ""
+
+
 def left_at(mailbox: str, length: str, file: str) -> list[Message]:
     recorded = said("VarSet", variable="VM_MESSAGEFILE", value=f"/spool/{file}")
     done = said("VarSet", variable="VMSTATUS", value="SUCCESS")
