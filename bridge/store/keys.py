@@ -124,7 +124,8 @@ class KeyRing:
         now: datetime,
     ) -> None:
         """Move data keys under other classes' day keys, since routes decided how long their content lives."""
-        days = {retention: await self._day_key(connection, retention, now) for _, retention in keys}
+        classes = {retention for _, retention in keys}
+        days = {retention: await self._day_key(connection, retention, now) for retention in sorted(classes)}
         await self._move(connection, [(key, days[retention]) for key, retention in keys])
 
     async def destroy(self, connection: AsyncConnection, key_ids: Sequence[str], today: str) -> None:

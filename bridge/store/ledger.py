@@ -32,6 +32,8 @@ from bridge.store.tables import ledger, ledger_anchor, ledger_checkpoint, room
 BATCH = 2_000
 PRUNED_AT_ONCE = 5_000  # records; some tens of milliseconds of the database's one writer
 OF_EVENTS = (Action.RECEIVED.value, Action.REPLIED.value)  # recorded before there is a page
+# Run for every record, so it is made once: to build a statement costs more than to run it.
+_HEAD = select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(1)
 _LOCK = text("SELECT pg_advisory_xact_lock(78105)")  # the ledger's own number
 
 
@@ -49,8 +51,7 @@ async def append(connection: AsyncConnection, records: Sequence[Record], at: dat
 
 async def head(connection: AsyncConnection) -> Head:
     """The last record's place."""
-    query = select(ledger.c.seq, ledger.c.hash).order_by(ledger.c.seq.desc()).limit(1)
-    row = (await connection.execute(query)).one_or_none()
+    row = (await connection.execute(_HEAD)).one_or_none()
     return Head(row.seq, row.hash) if row is not None else Head()
 
 

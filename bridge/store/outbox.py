@@ -29,6 +29,55 @@ from bridge.vault import Key, VaultError
 WAITING = ["todo", "encrypted"]
 _earlier = outbox.alias("earlier")
 
+# Run for every message, so they are made once: to build a statement costs more than to run it.
+_HEAD = (
+    select(
+        outbox,
+        _earlier.c.event.label("earlier_event"),
+        data_key.c.wrapped,
+        day_key.c.id.label("day_id"),
+        day_key.c.wrapped.label("day_wrapped"),
+    )
+    .outerjoin(_earlier, _earlier.c.txn_id == outbox.c.target)
+    .outerjoin(data_key, data_key.c.id == outbox.c.data_key)
+    .outerjoin(day_key, day_key.c.id == data_key.c.day_key)
+    .where(outbox.c.destination == bindparam("place"), outbox.c.state.in_(WAITING))
+    .order_by(outbox.c.lane, outbox.c.id)
+    .limit(1)
+)
+_KEEP = (
+    update(outbox)
+    .where(outbox.c.id == bindparam("entry"))
+    .values(
+        state="encrypted",
+        room=bindparam("of_room"),
+        wire_type=bindparam("of_type"),
+        wire_content=bindparam("bytes"),
+        session_id=bindparam("session"),
+        sealed=None,
+    )
+)
+_SENT = (
+    update(outbox)
+    .where(outbox.c.id == bindparam("entry"))
+    .values(
+        state="sent",
+        event=bindparam("as_event"),
+        room=bindparam("of_room"),
+        sent_at=bindparam("at"),
+        sealed=None,
+        wire_content=None,
+        error=None,
+    )
+)
+_LAST = select(func.max(outbox.c.id))
+_DESTINATIONS = (
+    select(outbox.c.destination)
+    .where(outbox.c.state.in_(WAITING), outbox.c.id > bindparam("after"))
+    .group_by(outbox.c.destination)
+    .order_by(func.min(outbox.c.urgency), func.min(outbox.c.id))
+)
+
 
 class Purpose(StrEnum):
     """What an entry is for."""
@@ -117,35 +166,15 @@ async def put(connection: AsyncConnection, drafts: Sequence[Draft], now: datetim
 
 async def destinations(connection: AsyncConnection, after: OutboxId) -> tuple[list[Destination], OutboxId]:
     """Where entries later than `after` wait to go, the most urgent and then the oldest first; and the last entry."""
-    last = (await connection.execute(select(func.max(outbox.c.id)))).scalar_one_or_none() or 0
-    query = (
-        select(outbox.c.destination)
-        .where(outbox.c.state.in_(WAITING), outbox.c.id > after)
-        .group_by(outbox.c.destination)
-        .order_by(func.min(outbox.c.urgency), func.min(outbox.c.id))
-    )
-    found = [Destination.parse(name) for name in (await connection.execute(query)).scalars()]
+    last = (await connection.execute(_LAST)).scalar_one_or_none() or 0
+    names = (await connection.execute(_DESTINATIONS, {"after": after})).scalars()
+    found = [Destination.parse(name) for name in names]
     return found, OutboxId(last)
 
 
 async def head(connection: AsyncConnection, keys: KeyRing, destination: Destination) -> Entry | None:
     """The next entry of a destination, opened."""
-    query = (
-        select(
-            outbox,
-            _earlier.c.event.label("earlier_event"),
-            data_key.c.wrapped,
-            day_key.c.id.label("day_id"),
-            day_key.c.wrapped.label("day_wrapped"),
-        )
-        .outerjoin(_earlier, _earlier.c.txn_id == outbox.c.target)
-        .outerjoin(data_key, data_key.c.id == outbox.c.data_key)
-        .outerjoin(day_key, day_key.c.id == data_key.c.day_key)
-        .where(outbox.c.destination == str(destination), outbox.c.state.in_(WAITING))
-        .order_by(outbox.c.lane, outbox.c.id)
-        .limit(1)
-    )
-    row = (await connection.execute(query)).one_or_none()
+    row = (await connection.execute(_HEAD, {"place": str(destination)})).one_or_none()
     return None if row is None else _entry(row, keys)
 
 
@@ -174,42 +203,17 @@ async def keep_envelopes(connection: AsyncConnection, envelopes: Sequence[tuple[
         }
         for entry, envelope in envelopes
     ]
-    statement = (
-        update(outbox)
-        .where(outbox.c.id == bindparam("entry"))
-        .values(
-            state="encrypted",
-            room=bindparam("of_room"),
-            wire_type=bindparam("of_type"),
-            wire_content=bindparam("bytes"),
-            session_id=bindparam("session"),
-            sealed=None,
-        )
-    )
     if rows:
-        await connection.execute(statement, rows)
+        await connection.execute(_KEEP, rows)
 
 
 async def mark_sent(
     connection: AsyncConnection, sent: Sequence[tuple[OutboxId, RoomId, EventId]], now: datetime
 ) -> None:
     """The homeserver has them. The ciphertext is not kept a second time."""
-    rows = [{"entry": entry, "of_room": room, "as_event": event} for entry, room, event in sent]
-    statement = (
-        update(outbox)
-        .where(outbox.c.id == bindparam("entry"))
-        .values(
-            state="sent",
-            event=bindparam("as_event"),
-            room=bindparam("of_room"),
-            sent_at=now,
-            sealed=None,
-            wire_content=None,
-            error=None,
-        )
-    )
+    rows = [{"entry": entry, "of_room": room, "as_event": event, "at": now} for entry, room, event in sent]
     if rows:
-        await connection.execute(statement, rows)
+        await connection.execute(_SENT, rows)
 
 
 async def confirm(connection: AsyncConnection, transaction: str, event: EventId) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, and_, case, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Row, and_, bindparam, case, delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bridge.model.decision import Decision, Move
@@ -162,16 +162,22 @@ async def waiting_pages(connection: AsyncConnection, room: RoomId) -> list[Page]
     return [_page(row) for row in (await connection.execute(query)).all()]
 
 
+_opened = page.c.state == PageState.OPEN.value
+_DELIVERED = (
+    update(page)
+    .where(page.c.id == bindparam("which"), page.c.delivered_at.is_(None))
+    .values(
+        delivered_at=bindparam("at"),
+        state=case((_opened, PageState.DELIVERED.value), else_=page.c.state),
+    )
+)
+
+
 async def mark_delivered(connection: AsyncConnection, delivered: Sequence[PageId], now: datetime) -> None:
     """The homeserver has the pages' messages, and somebody can decrypt them."""
-    opened = page.c.state == PageState.OPEN.value
-    state = case((opened, PageState.DELIVERED.value), else_=page.c.state)
-    if delivered:
-        await connection.execute(
-            update(page)
-            .where(page.c.id.in_(delivered), page.c.delivered_at.is_(None))
-            .values(delivered_at=now, state=state)
-        )
+    rows = [{"which": page_id, "at": now} for page_id in delivered]
+    if rows:
+        await connection.execute(_DELIVERED, rows)
 
 
 async def missed_pages(
