@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -31,7 +33,6 @@ CAPTURES = Path(__file__).parent / "captures"
 DOOR = ChannelId("door")
 NOW = datetime(2026, 11, 24, 3, 12, tzinfo=UTC)
 BOARD = Board()
-LOOP = asyncio.new_event_loop()
 
 
 class Said:
@@ -67,7 +68,15 @@ def hear_snpp(data: bytes) -> None:
         for event in inbox.events:
             assert IntakeEvent.from_seal_form(event.seal_form()) == event
 
-    LOOP.run_until_complete(talk())
+    _loop().run_until_complete(talk())
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """One for all conversations: there are many."""
+    loop = asyncio.new_event_loop()
+    atexit.register(loop.close)
+    return loop
 
 
 def read_wctp(data: bytes) -> None:
