@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from urllib.parse import unquote_plus
 
 TELLING_DIGITS = 7
-LONGEST_TEXT = 100_000  # characters of an event that are looked at, so that a huge one delays nothing
+LONGEST_TEXT = 100_000  # of an event that is looked at, in bytes or characters: a huge one delays nothing
 
 _WORD = re.compile(r"[^\W_]{5,}")
 _NUMBER = re.compile(r"\d(?:[ ().\-]{0,2}\d){4,}")
@@ -86,13 +86,14 @@ def is_public(*texts: str) -> bool:
 
 def _texts(content: bytes) -> Iterator[str]:
     """The values of a JSON document, or of one in the first line; else a text, as it is and as an URL's."""
+    content = content[:LONGEST_TEXT]
     for part in (content, content.partition(b"\n")[0]):
         try:
             yield from _values(json.loads(part))
         except (ValueError, RecursionError):
             continue
         return
-    text = content[:LONGEST_TEXT].decode(errors="ignore")
+    text = content.decode(errors="ignore")
     yield text
     yield unquote_plus(text)
 
