@@ -14,7 +14,10 @@ from bridge.policy.rendering import duration
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What decides about the content of a page. `caller` is the vault's fingerprint of the number."""
+    """What decides about the content of a page. `caller` is the vault's fingerprint of the number.
+
+    `latest` is when the last event came that joined it.
+    """
 
     page: PageId
     role: RoleId
@@ -24,6 +27,7 @@ class Life:
     closed: datetime | None = None
     rooms: frozenset[RoomId] = frozenset()
     caller: bytes | None = None
+    latest: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class HoldKind(StrEnum):
 class Hold:
     """Content that must not go. `value` is an id, or a number's fingerprint in hexadecimal digits.
 
-    `start` and `until` narrow any kind down to what arrived between them.
+    `start` and `until` narrow any kind down to pages of which anything arrived between them.
     """
 
     id: str
@@ -85,7 +89,8 @@ class Hold:
 
     def covers(self, life: Life) -> bool:
         """Whether a page's content is held."""
-        if (self.start and life.arrived < self.start) or (self.until and life.arrived >= self.until):
+        latest = life.latest or life.arrived
+        if (self.start and latest < self.start) or (self.until and life.arrived >= self.until):
             return False
         subject = {
             HoldKind.PAGE: self.value == life.page,

@@ -139,6 +139,7 @@ async def _lives(connection: AsyncConnection, rows: Sequence[Any]) -> list[Life]
             closed=row.closed_at,
             rooms=frozenset(rooms[row.id]),
             caller=row.caller_mac,
+            latest=row.latest_at,
         )
         for row in rows
     ]

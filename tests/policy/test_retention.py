@@ -95,3 +95,11 @@ def test_a_hold_may_be_narrowed_to_a_time() -> None:
 def test_content_that_two_pages_share_is_held_if_one_of_them_is() -> None:
     other = life(page=PageId("q"), role=RoleId("neurology"))
     assert held_by([Hold("h", HoldKind.ROLE, "neurology")], [LIFE, other]) is not None
+
+
+def test_a_hold_of_a_time_keeps_a_page_of_before_that_an_event_of_its_time_has_joined() -> None:
+    hold = Hold("1", HoldKind.RANGE, start=ARRIVED + HOUR, until=ARRIVED + DAY)
+    assert not hold.covers(LIFE)
+    assert not hold.covers(life(latest=ARRIVED + HOUR / 2))
+    assert hold.covers(life(latest=ARRIVED + 2 * HOUR))
+    assert hold.covers(life(latest=ARRIVED + 2 * DAY))
