@@ -1,6 +1,6 @@
 """What became of each call, from what Asterisk says of its channels. It decides only when a call has ended.
 
-A call is all channels with one Linkedid: `Local/` channels double every leg, and the caller's own is not always
+A call is all channels made under one Linkedid: `Local/` channels double every leg, and the caller's own is not always
 the last to go.
 """
 
