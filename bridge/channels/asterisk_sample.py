@@ -44,6 +44,8 @@ async def announce(settings: AsteriskSettings, probe: Probe) -> str:
             heard = await _heard(reader, probe.key)
     except AmiRefusedError as error:
         raise NoSampleError(str(error)) from None
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        raise NoSampleError("what answers there closed the connection, or does not speak AMI") from None
     if voicemail and settings.spool is not None:
         await asyncio.to_thread(_leave, settings.spool, mailbox, probe, heard)
     return "Asterisk has said it to all who listen"

@@ -115,6 +115,20 @@ async def test_a_wrong_secret_is_said(exchange: Pbx) -> None:
         await announce(section(exchange), probe())
 
 
+@pytest.mark.parametrize("answer", [b"", b"x" * 400_000], ids=["closes", "speaks no AMI"])
+async def test_who_does_not_answer_as_asterisk_does_is_told(answer: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    made = Pbx(port=server.sockets[0].getsockname()[1])
+    async with server:
+        with patch.dict(os.environ, SECRETS), pytest.raises(NoSampleError, match="does not speak AMI"):
+            await announce(section(made), probe())
+
+
 async def test_an_asterisk_that_says_nothing_is_waited_for_and_left(
     exchange: Pbx, monkeypatch: pytest.MonkeyPatch
 ) -> None:
