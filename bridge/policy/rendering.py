@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from html import escape
@@ -120,15 +120,19 @@ def status_line(config: Config, page: Page, now: datetime) -> str:
     return f"Open since {clock(page.opened_at, zone, now)} · {notified}{reached}"
 
 
-def shortened(text: str, longest: int = LONGEST) -> str:
-    """A text, or as much of it as can be sent with its HTML beside it. The whole of it stays in the vault."""
-    if _weight(text) <= longest:
-        return text
+def shortened(text: str, longest: int = LONGEST, form: Callable[[str], str] = str) -> str:
+    """A text, or as much of it as can be sent with its HTML beside it. The whole of it stays in the vault.
+
+    `form` is what is made of it: that is what must fit.
+    """
+    if _weight(whole := form(text)) <= longest:
+        return whole
     fits, too_much = 0, len(text)
     while too_much - fits > 1:
         middle = (fits + too_much) // 2
-        fits, too_much = (middle, too_much) if _weight(text[:middle]) <= longest else (fits, middle)
-    return f"{text[:fits]}… [{len(text) - fits} more characters do not fit into a message; they are kept]"
+        fits, too_much = (middle, too_much) if _weight(form(text[:middle])) <= longest else (fits, middle)
+    left = len(text) - fits
+    return f"{form(text[:fits])}… [{left} more characters do not fit into a message; they are kept]"
 
 
 def _weight(text: str) -> int:
@@ -155,7 +159,10 @@ def duration(length: timedelta) -> str:
 def _values(config: Config, page: Page, event: IntakeEvent, now: datetime, count: int) -> dict[str, str]:
     zone = config.roster.zone(page.role)
     said = event.attributes.items()
-    attributes = {f"{ATTRIBUTES}{name}": shortened(text.reveal(), LONGEST_ATTRIBUTE) for name, text in said}
+    attributes = {
+        f"{ATTRIBUTES}{name}": shortened(text.reveal(), LONGEST_ATTRIBUTE, isolated_lines)
+        for name, text in said
+    }
     return attributes | {
         "priority": _PRIORITIES[page.priority],
         "kind": _KINDS[event.kind],
@@ -167,9 +174,14 @@ def _values(config: Config, page: Page, event: IntakeEvent, now: datetime, count
         "queue": isolated(reveal_optional(event.queue) or ""),
         "language": event.language or "",
         "time": clock(event.occurred_at or page.opened_at, zone, now),
-        "body": "\n".join(map(isolated, shortened(event.body.reveal()).split("\n"))),
+        "body": shortened(event.body.reveal(), form=isolated_lines),
         "count": f"{count} times" if count > 1 else "",
     }
+
+
+def isolated_lines(text: str) -> str:
+    """A text of which no line turns round anything beside it."""
+    return "\n".join(map(isolated, text.split("\n")))
 
 
 def isolated(text: str) -> str:

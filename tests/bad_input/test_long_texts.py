@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.engine import operations
@@ -26,6 +26,9 @@ def size(content: Phi[bytes]) -> int:
     return len(json.dumps(json.loads(content.reveal()))) * 4 // 3 + ENVELOPE
 
 
+@example(piece="\u2066", times=714)  # each is closed again, so that it turns no number round
+@example(piece="\u2067\n", times=5_000)
+@example(piece="א\n", times=5_000)
 @given(piece=st.text(min_size=1, max_size=20), times=st.integers(1, 70_000))
 def test_every_text_fits_into_a_message_and_into_an_edit(piece: str, times: int) -> None:
     body = (piece * times)[:70_000]
