@@ -11,8 +11,10 @@ DISCLOSURE_COLUMNS = ("record", "at", "page", "what", "to", "devices", "why")
 # What a message was for, by the outbox's word for it.
 SENT = {
     "page": "what the patient wrote or said",
+    "status": "the same again, and how the page goes on",
     "media": "a recording, picture or file",
-    "answer": "an answer to a clinician",
+    "answer": "an answer to a clinician, such as the number",
+    "notice": "a notice to operations, which can quote it",
 }
 COURSE = "how the page goes on"
 TREATMENT = "treatment: the page of whoever is on call"

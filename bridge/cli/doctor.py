@@ -22,7 +22,7 @@ from bridge.matrix import examination
 from bridge.matrix.settings import Finding, findings
 from bridge.model.errors import HomeserverDatabaseError, HomeserverError
 from bridge.model.ids import RoomId, UserId
-from bridge.store import matrix_inbox
+from bridge.store import leavers, matrix_inbox
 
 
 def doctor(
@@ -113,7 +113,16 @@ async def _examine(config: Config) -> list[Finding]:
             for user, membership in (await matrix_inbox.members(connection, room)).items():
                 if membership in ("join", "invite"):
                     rooms[user][room] = membership
-    found = await _look_into_database(config)
+        gone = await leavers.all_of_them(connection) & names.keys()
+    found = [
+        Finding(
+            f"{names.pop(user)} ({user}) is named by the files and was taken out by nightbell offboard",
+            f"take them out of roles.yaml, too, or take them back: nightbell offboard {user} --undo",
+            serious=False,
+        )
+        for user in sorted(gone)
+    ]
+    found += await _look_into_database(config)
     async with connect_bot(config) as homeserver:
         try:
             asked = await examination.of_homeserver(homeserver)

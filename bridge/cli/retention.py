@@ -161,5 +161,10 @@ def _moment(config: Config, at: datetime) -> str:
 
 async def _certificates(directory: Path, page: PageId | None) -> None:
     async with open_archive(load_or_exit(directory)) as archive, archive.database.read() as connection:
-        for certificate in await retention.certificates(connection, page):
-            typer.echo(certificate)
+        found = await retention.certificates(connection, page)
+    for certificate in found:
+        typer.echo(certificate)
+    if not found:
+        typer.echo(
+            "nothing was destroyed yet, or it is not proved yet; see: nightbell retention plan", err=True
+        )

@@ -38,9 +38,9 @@ class MatrixEraser:
             try:
                 answer = await self._homeserver.request(Method.GET, where, query=query)
             except HomeserverError as error:
-                if error.code not in REFUSALS:
+                if error.retry:
                     raise
-                return found
+                return found  # it was purged already: Synapse says 404 M_UNKNOWN
             found += [EventId(child["event_id"]) for child in answer["chunk"]]
             if not answer.get("next_batch"):
                 return found
@@ -52,9 +52,9 @@ class MatrixEraser:
         try:
             return EventId((await self._homeserver.request(Method.PUT, where, {}))["event_id"])
         except HomeserverError as error:
-            if error.code in REFUSALS:
-                return None
-            raise
+            if error.retry:
+                raise
+            return None
 
     async def mark(self, room: RoomId, transaction: str) -> EventId | None:
         """Send an empty event of a type that clients do not show."""

@@ -27,6 +27,10 @@ async def test_who_leaves_reads_nothing_more_and_an_administrator_is_one_no_more
     assert "the homeserver says so" in said
     assert "of the ledger" in said
     assert "roles.yaml still names" in said
+    with pytest.raises(CommandFailedError) as examined:  # nobody else of the files has a session here
+        await hospital.bridge.command("doctor")
+    assert f"({leaver}) is named by the files and was taken out" in str(examined.value)
+    assert f"({leaver}) can be reached" not in str(examined.value)
     await hospital.text("after it all")
     await ada.message("after it all")
     assert not any("after it all" in message.body for message in grace.messages)
