@@ -38,6 +38,7 @@ _PRIORITIES = {Priority.STAT: "🔴 STAT", Priority.URGENT: "🟠 Urgent", Prior
 # An event may have 64 KiB (Matrix spec, 'Size limits'). Ciphertext is a third longer than what it hides, and an edit
 # says everything twice. Counted as JSON writes it, since that is six times as long where nothing is ASCII.
 LONGEST = 15_000
+LONGEST_NAME = 1_000
 LONGEST_ATTRIBUTE = 600
 # A step that is later than this says so; less is the normal working of a loop.
 _WORTH_A_WORD = timedelta(seconds=10)
@@ -167,16 +168,20 @@ def _values(config: Config, page: Page, event: IntakeEvent, now: datetime, count
         "priority": _PRIORITIES[page.priority],
         "kind": _KINDS[event.kind],
         "role": config.roster.roles[page.role].name,
-        "caller": isolated(number(event.caller)),
-        "caller_name": isolated(reveal_optional(event.caller_name) or ""),
-        "called": isolated(number(event.called)),
-        "recipient": isolated(reveal_optional(event.recipient) or ""),
-        "queue": isolated(reveal_optional(event.queue) or ""),
+        "caller": _name(number(event.caller)),
+        "caller_name": _name(reveal_optional(event.caller_name) or ""),
+        "called": _name(number(event.called)),
+        "recipient": _name(reveal_optional(event.recipient) or ""),
+        "queue": _name(reveal_optional(event.queue) or ""),
         "language": event.language or "",
         "time": clock(event.occurred_at or page.opened_at, zone, now),
         "body": shortened(event.body.reveal(), form=isolated_lines),
         "count": f"{count} times" if count > 1 else "",
     }
+
+
+def _name(text: str) -> str:
+    return shortened(text, LONGEST_NAME, isolated)
 
 
 def isolated_lines(text: str) -> str:

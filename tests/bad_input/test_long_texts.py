@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -19,6 +20,17 @@ EVENT_LIMIT = 65_536  # Matrix spec, 'Size limits'
 ENVELOPE = 2_500  # ids, hashes and signatures around the ciphertext
 LONGEST_FIELD = 255  # of a source's names and numbers
 CONFIG = hospital(templates={"plain": {"lines": ["{caller_name} {recipient} {queue}", "{body}"]}})
+WORDS = (
+    "caller",
+    "caller_name",
+    "called",
+    "recipient",
+    "queue",
+    "attributes.digits",
+    "attributes.note",
+    "body",
+)
+WORDY = hospital(templates={"plain": {"lines": [f"{{{word}}}" for word in WORDS]}})
 
 
 def size(content: Phi[bytes]) -> int:
@@ -33,6 +45,15 @@ def size(content: Phi[bytes]) -> int:
 def test_every_text_fits_into_a_message_and_into_an_edit(piece: str, times: int) -> None:
     body = (piece * times)[:70_000]
     text = render(CONFIG, page(), event(body, caller_name="😀" * LONGEST_FIELD), NOON)
+    assert size(message(text)) < EVENT_LIMIT
+    assert size(replacement(text)) < EVENT_LIMIT
+
+
+@given(piece=st.text(min_size=1, max_size=20), times=st.integers(1, 10_000))
+def test_names_and_whatever_else_a_source_says_fit_too(piece: str, times: int) -> None:
+    said = piece * times
+    wordy = event(said, caller=said, called=said, caller_name=said, recipient=said, queue=said, digits=said)
+    text = render(WORDY, page(), replace(wordy, attributes={**wordy.attributes, "note": Phi(said)}), NOON)
     assert size(message(text)) < EVENT_LIMIT
     assert size(replacement(text)) < EVENT_LIMIT
 
