@@ -149,7 +149,7 @@ def _fresh(output: Path) -> Iterator[None]:
 async def _would_hold(config: Config, hold: Hold) -> None:
     async with open_archive(config) as archive:
         hold = _findable(archive, hold)
-        lives = await _lives(archive, hold, datetime.now(UTC))
+        lives = await _lives(archive, hold)
         await _require_subject(archive, hold, lives)
     typer.echo(f"{len(lives)} pages would be held")
 
@@ -159,7 +159,7 @@ async def _place(config: Config, hold: Hold, by: str, reason: Phi[str]) -> None:
     async with open_archive(config) as archive:
         await require(archive, by, Duty.COMPLIANCE, "hold place")
         hold = _findable(archive, hold)
-        lives = await _lives(archive, hold, now)
+        lives = await _lives(archive, hold)
         await _require_subject(archive, hold, lives)
         objects: dict[str, str | int] = {"hold": hold.id, "kind": hold.kind.value, "pages": len(lives)}
         async with archive.database.write() as connection:
@@ -209,7 +209,7 @@ async def _would_lift(config: Config, hold_id: str) -> None:
         hold = await _in_force(archive, hold_id)
         async with archive.database.read() as connection:
             others = [each for each in await holds.in_force(connection) if each != hold]
-        lives = await _lives(archive, hold, now)
+        lives = await _lives(archive, hold)
     free = [life for life in lives if not held_by(others, [life])]
     over = [life for life in free if end_of(config.retention, life).at <= now]
     typer.echo(
@@ -262,7 +262,7 @@ async def _in_force(archive: Archive, hold_id: str) -> Hold:
 
 async def _would_export(config: Config, hold_id: str, output: Path) -> None:
     async with open_archive(config) as archive:
-        lives = await _lives(archive, await _in_force(archive, hold_id), datetime.now(UTC))
+        lives = await _lives(archive, await _in_force(archive, hold_id))
         async with archive.database.read() as connection:
             events = sum([len(await retention.intakes_of(connection, life.page)) for life in lives])
     typer.echo(f"{events} events of {len(lives)} pages would be written to {output}, encrypted")
@@ -273,7 +273,7 @@ async def _export(config: Config, hold_id: str, by: str, passphrase: str) -> byt
     async with open_archive(config) as archive:
         await require(archive, by, Duty.COMPLIANCE, "hold export")
         hold = await _in_force(archive, hold_id)
-        lives = await _lives(archive, hold, now)
+        lives = await _lives(archive, hold)
         found = await gather(archive, lives)
         facts = {"hold": hold.id, "exported_by": by, "at": now.isoformat()}
         pages = {"pages": facts_of(lives), "missing": found.missing}
@@ -292,13 +292,13 @@ async def _export(config: Config, hold_id: str, by: str, passphrase: str) -> byt
     return sealed
 
 
-async def _lives(archive: Archive, hold: Hold, now: datetime) -> list[Life]:
+async def _lives(archive: Archive, hold: Hold) -> list[Life]:
     """Every page with content that a hold is about."""
     found: list[Life] = []
     async with archive.database.read() as connection:
         for name in await retention.classes_alive(connection):
             after = None
-            while batch := await retention.lives(connection, name, now, after=after, limit=BATCH):
+            while batch := await retention.lives(connection, name, after=after, limit=BATCH):
                 after = (batch[-1].arrived, batch[-1].page)
                 found += [life for life in batch if hold.covers(life)]
     return found

@@ -122,7 +122,7 @@ async def _pages(
     typer.echo(f"{'goes at':<16}  {'page':<32}  {'role':<16}  why")
     for name in await retention.classes_alive(connection):
         after = None
-        while lives := await retention.lives(connection, name, datetime.now(UTC), after=after, limit=BATCH):
+        while lives := await retention.lives(connection, name, after=after, limit=BATCH):
             after = (lives[-1].arrived, lives[-1].page)
             for life in lives:
                 end, hold = end_of(config.retention, life), held_by(in_force, [life])

@@ -129,7 +129,9 @@ class Retention:
             now = self._now()
             async with self._database.read() as connection:
                 before = now - config.of(name).keep
-                found = await retention.lives(connection, name, before, after=place, limit=BATCH)
+                found = await retention.lives(
+                    connection, name, opened_before=before, after=place, limit=BATCH
+                )
             if not found:
                 return count
             place = (found[-1].arrived, found[-1].page)

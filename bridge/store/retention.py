@@ -80,23 +80,21 @@ async def classes_alive(connection: AsyncConnection) -> list[RetentionClassId]:
 async def lives(
     connection: AsyncConnection,
     retention: RetentionClassId,
-    opened_before: datetime,
     *,
+    opened_before: datetime | None = None,
     after: Place | None = None,
     limit: int,
 ) -> list[Life]:
-    """Pages of a class that still have content and were opened before a moment, the oldest first."""
+    """Pages of a class that still have content, the oldest first; all, or those opened before a moment."""
     query = (
         select(page, intake.c.caller_mac)
         .join(intake, intake.c.id == page.c.intake)
-        .where(
-            page.c.retention == retention,
-            page.c.destroyed_at.is_(None),
-            page.c.opened_at <= opened_before,
-        )
+        .where(page.c.retention == retention, page.c.destroyed_at.is_(None))
         .order_by(page.c.opened_at, page.c.id)
         .limit(limit)
     )
+    if opened_before is not None:
+        query = query.where(page.c.opened_at <= opened_before)
     if after is not None:
         opened, last = after
         query = query.where(tuple_(page.c.opened_at, page.c.id) > tuple_(literal(opened, Instant), last))

@@ -69,7 +69,7 @@ async def open_page(
         assert entry is not None
         await outbox.mark_sent(connection, [(entry.id, ROOM, EventId(f"${key}"))], NOW)
     async with database.read() as connection:
-        found = await retention.lives(connection, STANDARD, NOW, limit=100)
+        found = await retention.lives(connection, STANDARD, limit=100)
         return next(life for life in found if life.page == page.id)
 
 
@@ -181,7 +181,7 @@ async def test_a_page_that_nobody_took_ends(database: Database, keys: KeyRing, i
     async with database.read() as connection:
         assert (await pages.get_page(connection, life.page)).state is PageState.EXPIRED
         assert await pages.next_due(connection) is None
-        assert await retention.lives(connection, STANDARD, LATER, limit=10) == []
+        assert await retention.lives(connection, STANDARD, limit=10) == []
 
 
 async def test_held_content_opens_after_the_rest_of_its_day_is_gone(

@@ -322,5 +322,5 @@ async def test_nothing_goes_before_its_time(database: Database, keys: KeyRing, i
     await sweeper(database, keys, Homeserver({"$1": []}), lambda: NOW + timedelta(days=2)).step()
     async with database.read() as connection:
         assert (await pages.get_page(connection, life.page)).role == HEART
-        assert len(await retention.lives(connection, STANDARD, LATER, limit=10)) == 1
+        assert len(await retention.lives(connection, STANDARD, limit=10)) == 1
     assert await certificates(database, keys) == []
