@@ -11,7 +11,7 @@ demo: setup-demo
 
 # Two at a time: much of a test is waiting for a server.
 test: setup-test
-	@$(BIN)/pytest -q --numprocesses 2 --dist loadgroup
+	@$(BIN)/pytest -q --numprocesses 2
 
 test-slow: setup-slow
 	@$(BIN)/pytest -q -m slow

@@ -123,7 +123,7 @@ class Bridge:
             stderr=STDOUT,
             env=self.environment,
         )
-        output, _ = await asyncio.wait_for(process.communicate(given), 60)
+        output, _ = await asyncio.wait_for(process.communicate(given), 180)
         if process.returncode:
             message = f"nightbell {' '.join(words)} ended with {process.returncode}:\n{output.decode()}"
             raise CommandFailedError(message)

@@ -1,14 +1,18 @@
 """Servers that live as long as the test or the demo that started them, and never longer."""
 
 import asyncio
+import secrets
 import signal
 import socket
 import time
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 Progress = Callable[[str], None]
+
+PORTS = range(15_000, 32_000)  # below those that Linux gives by itself: ip_local_port_range in ip(7)
 
 
 class ServerFailedError(Exception):
@@ -20,10 +24,12 @@ def quiet(_message: str) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody has, and that the system gives to no outgoing connection until a server has taken it."""
+    while True:
+        port = secrets.choice(PORTS)  # hypothesis would give `random` the same seed in each process
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 async def launch(

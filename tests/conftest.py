@@ -1,11 +1,13 @@
 """The servers that tests share. Each starts at its first use, so that a file alone waits only for what it needs."""
 
 from collections.abc import AsyncIterator, Sequence
-from itertools import chain
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from testbed.postgres import Postgres
 from testbed.synapse import Synapse
@@ -15,12 +17,22 @@ settings.register_profile("at any speed", deadline=None)
 settings.load_profile("at any speed")
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Function]) -> None:
-    """Tests that share servers run in one process: those of a directory, or of a file."""
-    for item in items:
-        fixtures = chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())
-        shared = item.path.parent if any(each.scope == "package" for each in fixtures) else item.path
-        item.add_marker(pytest.mark.xdist_group(str(shared)))
+class ByServers(LoadScopeScheduling):  # type: ignore[misc] # it carries no types
+    """Tests that share servers run in one process: those of a file, or of a directory that has servers of its own."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0])
+        return str(file.parent if _has_servers(self.config.rootpath / file.parent) else file)
+
+
+@cache
+def _has_servers(directory: Path) -> bool:
+    fixtures = directory / "conftest.py"
+    return fixtures.exists() and 'scope="package"' in fixtures.read_text()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByServers:
+    return ByServers(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -32,11 +32,10 @@ async def test_synapse_serves_clients_only(synapse: Synapse) -> None:
         assert (federation.status, client.status) == (404, 200)
 
 
-async def test_postgres_commits_durably_and_remembers_over_a_kill() -> None:
+async def test_postgres_remembers_over_a_kill_what_was_committed() -> None:
     async with Postgres() as server:
         url = await server.create_database("nightbell")
         connection = await asyncpg.connect(url)
-        assert await connection.fetchval("SHOW fsync") == "on"
         await connection.execute("CREATE TABLE page (id int)")
         await connection.close()
         await server.kill()
