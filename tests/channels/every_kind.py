@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bridge.channels import CHANNEL_TYPES
+from testbed.process import free_port
 from tests.channels.signers import TELNYX_PUBLIC_KEY
-from tests.channels.wire import free_port
 
 
 def every_kind(directory: Path, exchange_port: int) -> dict[str, dict[str, Any]]:

@@ -11,8 +11,9 @@ import pytest
 from bridge.channels import doors
 from bridge.channels.doors import keep_open
 from bridge.model.ids import ChannelId
+from testbed.process import free_port
 from tests.channels.test_http import half_open
-from tests.channels.wire import SMTP, SNPP, RememberingInbox, free_port, listening, opened, reachable
+from tests.channels.wire import SMTP, SNPP, RememberingInbox, listening, opened, reachable
 from tests.channels.wires import TALKS
 
 

@@ -33,9 +33,10 @@ from bridge.config.validate import ChannelSection
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi, reveal_optional
+from testbed.process import free_port
 from tests.channels.parsers import QUICK
 from tests.channels.signers import PUBLIC_URL, WEBHOOK_SECRET, utc_now
-from tests.channels.wire import SECRETS, RememberingInbox, Reply, Server, free_port, opened, running
+from tests.channels.wire import SECRETS, RememberingInbox, Reply, Server, opened, running
 from tests.channels.wires import CANARY, SECTIONS, TALKS, WIRES, Wire, outcomes
 from tests.config.test_documentation import keys
 

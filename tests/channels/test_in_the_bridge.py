@@ -18,6 +18,7 @@ from bridge.cli.send import send as send_command
 from testbed.bridge import CommandFailedError
 from testbed.clinician import Clinician
 from testbed.hospital import Hospital
+from testbed.process import free_port
 from testbed.shift import Shift
 from testbed.wards import own_config, write_config
 from tests.channels.every_kind import every_kind
@@ -32,7 +33,7 @@ from tests.channels.test_asterisk import ABANDON
 from tests.channels.test_snpp import say
 from tests.channels.test_wctp import Desk, listening_desk, poll, submit, taken
 from tests.channels.texting import Api, serving
-from tests.channels.wire import SECRETS, free_port
+from tests.channels.wire import SECRETS
 
 ANSWERED = {
     "id": "ward",

@@ -13,8 +13,9 @@ import pytest_asyncio
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import IntakeId
 from bridge.model.phi import Phi
+from testbed.process import free_port
 from tests.channels.signers import KANNEL_SECRET
-from tests.channels.wire import KANNEL, RememberingInbox, free_port, opened, reachable, running
+from tests.channels.wire import KANNEL, RememberingInbox, opened, reachable, running
 
 FAKE_SMSC = Path("/usr/lib/kannel/test/fakesmsc")
 CONF = """

@@ -25,7 +25,8 @@ from bridge.model.phi import Phi
 from bridge.model.priority import Priority
 from bridge.model.progress import Progress
 from bridge.model.report import Answered, Standing
-from tests.channels.wire import SNPP, RememberingInbox, free_port, listening, reachable
+from testbed.process import free_port
+from tests.channels.wire import SNPP, RememberingInbox, listening, reachable
 
 DOOR = ChannelId("door")
 AT = datetime(2026, 11, 24, 3, 12, tzinfo=UTC)

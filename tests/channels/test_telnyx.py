@@ -23,6 +23,7 @@ from bridge.model.errors import ReportError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import IntakeId
 from bridge.model.phi import Phi
+from testbed.process import free_port
 from tests.channels.signers import (
     TELNYX_API_KEY,
     TELNYX_NEXT_KEY,
@@ -32,7 +33,7 @@ from tests.channels.signers import (
     utc_now,
 )
 from tests.channels.texting import Api, a_text, serving, text
-from tests.channels.wire import TELNYX, RememberingInbox, Reply, Server, free_port, opened, running
+from tests.channels.wire import TELNYX, RememberingInbox, Reply, Server, opened, running
 
 CAPTURED = json.loads((Path(__file__).parent / "captures" / "telnyx_vonage_standard.json").read_text())[
     "telnyx"

@@ -31,9 +31,10 @@ from bridge.model.phi import Phi
 from bridge.model.priority import Priority
 from bridge.model.progress import Progress
 from bridge.model.report import Answered, Fetches, Report, ReportKind, Standing, Waiting
+from testbed.process import free_port
 from tests.channels.parsers import QUICK
 from tests.channels.signers import PUBLIC_URL, WCTP_CODE, utc_now
-from tests.channels.wire import WCTP, RememberingInbox, Reply, Server, free_port, opened, running
+from tests.channels.wire import WCTP, RememberingInbox, Reply, Server, opened, running
 
 CAPTURES = Path(__file__).parent / "captures"
 QUERY, REPLY, SUBMIT, VERSION = (

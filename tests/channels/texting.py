@@ -14,7 +14,7 @@ from bridge.model.doors import Texter
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, protect_optional
-from tests.channels.wire import free_port
+from testbed.process import free_port
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ import asyncio
 import base64
 import json
 import os
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +29,7 @@ from bridge.model.errors import StoreUnavailableError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.model.phi import Phi
+from testbed.process import free_port
 from tests.channels.signers import (
     AMI_SECRET,
     AUTH_TOKEN,
@@ -245,13 +245,6 @@ async def running(
         aiohttp.ClientSession() as session,
     ):
         yield Server(port, session, registry)
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 async def reachable(port: int) -> None:

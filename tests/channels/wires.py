@@ -22,6 +22,7 @@ from bridge.channels import CHANNEL_TYPES
 from bridge.channels.channel import Request
 from bridge.channels.tcp import ListenerSettings
 from bridge.model.phi import Phi
+from testbed.process import free_port
 from tests.channels.pbx import Pbx, pbx
 from tests.channels.signers import (
     KANNEL_SECRET,
@@ -45,7 +46,6 @@ from tests.channels.wire import (
     WEBHOOK,
     RememberingInbox,
     Reply,
-    free_port,
     opened,
     reachable,
 )

@@ -10,8 +10,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from bridge.cli import main
+from testbed.process import free_port
 from testbed.wards import own_config, write_config
-from tests.channels.wire import free_port
 from tests.channels.wires import SECTIONS
 from tests.cli.test_policy_commands import write
 

@@ -11,12 +11,12 @@ import pytest
 from testbed.clinician import Clinician
 from testbed.element import Element
 from testbed.hospital import Hospital
+from testbed.process import free_port
 from testbed.shift import Shift
 from testbed.wards import own_config, write_config
 from tests.channels.pbx import Pbx, pbx
 from tests.channels.signers import AMI_SECRET
 from tests.channels.test_fetching import Far, twilios_api
-from tests.channels.wire import free_port
 
 SMTP_PORT = free_port()
 RULE = {"id": "media", "when": {"channel": ["mail", "pbx", "line"]}, "then": {"role": "cardiology"}}

@@ -15,9 +15,9 @@ from bridge.model.errors import MediaError
 from bridge.model.phi import Phi
 from bridge.transcription import lacking, prove, transcriber
 from testbed.hospital import Hospital
+from testbed.process import free_port
 from testbed.shift import Shift
 from testbed.wards import own_config, write_config
-from tests.channels.wire import free_port
 from tests.media.conftest import CAPTURES
 from tests.media.listening import mail
 

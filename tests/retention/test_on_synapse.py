@@ -19,9 +19,9 @@ from testbed.bridge import CommandFailedError
 from testbed.clinician import Clinician, Message
 from testbed.hospital import CARDIOLOGY_LINE, Hospital
 from testbed.postgres import Postgres
+from testbed.process import free_port
 from testbed.synapse import Synapse
 from testbed.wards import Ward, overlaid, own_config, ward_config
-from tests.channels.wire import free_port
 from tests.media.listening import mail
 
 PATIENCE_SECONDS = 60
