@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002 - a stand-in for the homeserver looks at nothing
-"""A sweep over many pages while others come in: `python -m benchmarks.retention`; ROWS=100000 takes a tenth of the time."""
+"""A sweep over many pages while others come in. ROWS=100000 takes a tenth of the time."""
 
 import asyncio
 import os
