@@ -16,7 +16,7 @@ from bridge.model.attachment import Attachment
 from bridge.model.doors import Destination, Upload
 from bridge.model.ids import ChannelId, IntakeId, PageId, UserId
 from bridge.model.phi import Phi
-from bridge.store.keys import KeyRing
+from bridge.store.keys import WRAPPED, KeyRing
 from bridge.store.outbox import Purpose
 from bridge.store.tables import (
     attachment,
@@ -431,9 +431,7 @@ def _with_keys(*more: Any) -> Select[Any]:
             attachment,
             intake.c.data_key,
             intake.c.received_at,
-            data_key.c.wrapped,
-            day_key.c.id.label("day_id"),
-            day_key.c.wrapped.label("day_wrapped"),
+            *WRAPPED,
             *more,
         )
         .join(intake, intake.c.id == attachment.c.intake)
@@ -443,7 +441,7 @@ def _with_keys(*more: Any) -> Select[Any]:
 
 
 def _key(row: Row[Any], keys: KeyRing) -> Key:
-    return keys.open_data_key(row.data_key, row.wrapped, row.day_id, row.day_wrapped)
+    return keys.key_of_row(row)
 
 
 def _place(row: Any) -> Place:

@@ -22,7 +22,7 @@ from bridge.model.phi import Phi
 from bridge.store import attachments, ledger
 from bridge.store.database import Database
 from bridge.store.group_commit import GroupCommit
-from bridge.store.keys import INTAKE_CLASS, KeyRing
+from bridge.store.keys import INTAKE_CLASS, WRAPPED, KeyRing
 from bridge.store.tables import data_key, day_key, intake
 from bridge.vault import Key, KeyDestroyedError, VaultError
 
@@ -200,7 +200,7 @@ class IntakeStore:
             return LockedRow(IntakeId(row.id), ChannelId(row.channel))
 
     def _open(self, row: Row[Any]) -> IntakeRow:
-        key = self._keys.open_data_key(row.data_key, row.wrapped, row.day_id, row.day_wrapped)
+        key = self._keys.key_of_row(row)
         content = key.open(row.sealed, f"intake {row.id}")
         readable = row.unreadable is None
         return IntakeRow(
@@ -221,9 +221,7 @@ def _batched(values: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
 
 def _with_keys() -> Select[Any]:
     return (
-        select(
-            intake, data_key.c.wrapped, day_key.c.id.label("day_id"), day_key.c.wrapped.label("day_wrapped")
-        )
+        select(intake, *WRAPPED)
         .join(data_key, data_key.c.id == intake.c.data_key)
         .join(day_key, day_key.c.id == data_key.c.day_key)
     )

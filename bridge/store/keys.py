@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import and_, bindparam, delete, exists, insert, or_, select, update
+from sqlalchemy import Row, and_, bindparam, delete, exists, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,6 +25,10 @@ HOLD_CLASS = RetentionClassId("hold")  # its "days" are the ids of holds
 INTAKE_CLASS = RetentionClassId("intake")  # until dispatch knows the class that the route gives
 # Keys that outlive every day: for finding values again, for the crypto store's pickles, for signing the ledger.
 LOOKUP, CRYPTO_STORE, LEDGER = LASTING = ("lookup", "crypto store", "ledger")
+
+
+# What a query selects of `data_key` and `day_key`, for `KeyRing.key_of_row`.
+WRAPPED = (data_key.c.wrapped, day_key.c.id.label("day_id"), day_key.c.wrapped.label("day_wrapped"))
 
 
 class KeyRing:
@@ -112,6 +117,10 @@ class KeyRing:
             message = f"the key {key_id} was destroyed with its content"
             raise KeyDestroyedError(message)
         return self.open_data_key(key_id, row.wrapped, row.id, row.day_wrapped)
+
+    def key_of_row(self, row: Row[*tuple[Any, ...]]) -> Key:
+        """Open the data key of a row that names it (`data_key`), selected with `WRAPPED` from both tables of keys."""
+        return self.open_data_key(row.data_key, row.wrapped, row.day_id, row.day_wrapped)
 
     def open_data_key(self, key_id: str, wrapped: bytes, day_id: str, day_wrapped: bytes) -> Key:
         """Open a data key from the columns of its row and its day's."""

@@ -22,7 +22,7 @@ from bridge.model.doors import Destination, Envelope
 from bridge.model.ids import EventId, OutboxId, PageId, RoomId
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
-from bridge.store.keys import KeyRing
+from bridge.store.keys import WRAPPED, KeyRing
 from bridge.store.tables import data_key, day_key, outbox
 from bridge.vault import Key, VaultError
 
@@ -34,9 +34,7 @@ _HEAD = (
     select(
         outbox,
         _earlier.c.event.label("earlier_event"),
-        data_key.c.wrapped,
-        day_key.c.id.label("day_id"),
-        day_key.c.wrapped.label("day_wrapped"),
+        *WRAPPED,
     )
     .outerjoin(_earlier, _earlier.c.txn_id == outbox.c.target)
     .outerjoin(data_key, data_key.c.id == outbox.c.data_key)
@@ -287,7 +285,7 @@ def _entry(row: Row[Any], keys: KeyRing) -> Entry:
         envelope = Envelope(RoomId(row.room), row.wire_type, row.wire_content, row.session_id)
     elif row.wrapped is not None:
         with suppress(VaultError):  # a row that was changed can't be sent, and must not keep others from it
-            key = keys.open_data_key(row.data_key, row.wrapped, row.day_id, row.day_wrapped)
+            key = keys.key_of_row(row)
             content = key.open(row.sealed, f"outbox {row.txn_id}")
     target = row.target_event or row.earlier_event
     return Entry(

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bridge.model.event import IntakeEvent
 from bridge.model.ids import ChannelId, IntakeId
 from bridge.store.database import upsert
-from bridge.store.keys import KeyRing
+from bridge.store.keys import WRAPPED, KeyRing
 from bridge.store.tables import data_key, day_key, intake, opt_out, owed_reply
 from bridge.vault import VaultError
 
@@ -101,9 +101,7 @@ async def owed(
             intake.c.reply,
             intake.c.sealed,
             intake.c.data_key,
-            data_key.c.wrapped,
-            day_key.c.id.label("day_id"),
-            day_key.c.wrapped.label("day_wrapped"),
+            *WRAPPED,
         )
         .join(intake, intake.c.id == owed_reply.c.intake)
         .join(data_key, data_key.c.id == intake.c.data_key)
@@ -117,7 +115,7 @@ async def owed(
     found = []
     for row in (await connection.execute(query)).all():
         with suppress(VaultError):  # a row that was changed must not keep others back
-            key = keys.open_data_key(row.data_key, row.wrapped, row.day_id, row.day_wrapped)
+            key = keys.key_of_row(row)
             event = IntakeEvent.from_seal_form(key.open(row.sealed, f"intake {row.intake}"))
             begun = row.begun_at is not None
             channel = ChannelId(row.channel)

@@ -19,7 +19,7 @@ from bridge.model.phi import Phi
 from bridge.model.progress import Progress
 from bridge.model.report import Answered, Report, ReportKind, Standing, Waiting
 from bridge.store.database import upsert
-from bridge.store.keys import KeyRing
+from bridge.store.keys import WRAPPED, KeyRing
 from bridge.store.tables import data_key, day_key, event_of_page, intake, page, report
 from bridge.vault import Key, VaultError
 
@@ -202,9 +202,7 @@ async def _opened(
             report,
             intake.c.sealed.label("event"),
             intake.c.data_key,
-            data_key.c.wrapped,
-            day_key.c.id.label("day_id"),
-            day_key.c.wrapped.label("day_wrapped"),
+            *WRAPPED,
         )
         .join(intake, intake.c.id == report.c.intake)
         .join(data_key, data_key.c.id == intake.c.data_key)
@@ -216,7 +214,7 @@ async def _opened(
     found = []
     for row in (await connection.execute(query)).all():
         with suppress(VaultError):  # a row that was changed must not keep others back
-            key = keys.open_data_key(row.data_key, row.wrapped, row.day_id, row.day_wrapped)
+            key = keys.key_of_row(row)
             event = IntakeEvent.from_seal_form(key.open(row.event, f"intake {row.intake}"))
             told = Report(
                 row.id, ReportKind(row.kind), event, IntakeId(row.intake), row.at, _answer(row, key)
@@ -247,9 +245,7 @@ async def standing_of(
             intake.c.received_at,
             intake.c.sealed,
             intake.c.data_key,
-            data_key.c.wrapped,
-            day_key.c.id.label("day_id"),
-            day_key.c.wrapped.label("day_wrapped"),
+            *WRAPPED,
         )
         .outerjoin(data_key, data_key.c.id == intake.c.data_key)
         .outerjoin(day_key, day_key.c.id == data_key.c.day_key)
@@ -267,7 +263,7 @@ async def standing_of(
     event = None
     if found.wrapped is not None:
         with suppress(VaultError):
-            key = keys.open_data_key(found.data_key, found.wrapped, found.day_id, found.day_wrapped)
+            key = keys.key_of_row(found)
             event = IntakeEvent.from_seal_form(key.open(found.sealed, f"intake {intake_id}"))
             answers = [answer for row in rows if (answer := _answer(row, key)) is not None]
     return Standing(progress, at, tuple(answers), event)
