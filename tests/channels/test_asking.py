@@ -25,6 +25,7 @@ from bridge.config.problems import ConfigError
 from bridge.model.errors import SourceError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.phi import Phi
+from tests.channels import wire
 from tests.channels.signers import AUTH_TOKEN
 from tests.channels.test_telnyx import BODY
 from tests.channels.wire import PLIVO, TELNYX, VONAGE, RememberingInbox, opened
@@ -58,17 +59,8 @@ class FarEnd:
 @asynccontextmanager
 async def far_end(answer: Callable[[str, Query], Any], proof: str) -> AsyncIterator[FarEnd]:
     made = FarEnd(answer, proof)
-    app = web.Application()
-    app.router.add_get("/{rest:.*}", made.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with wire.far_end(made.handle, method="GET") as made.url:
         yield made
-    finally:
-        await runner.cleanup()
 
 
 def asking(section: str, more: str, made: FarEnd, inbox: RememberingInbox | None = None) -> Recount:

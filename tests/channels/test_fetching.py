@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from bridge.channels import fetching
 from bridge.channels.fetching import OF_ITS_ADDRESS, named
@@ -17,6 +18,7 @@ from bridge.model.attachment import Attachment
 from bridge.model.doors import Fetched, MediaSource
 from bridge.model.errors import MediaError
 from bridge.model.phi import Phi
+from tests.channels.wire import far_end
 
 RECORDING = "/2010-04-01/Accounts/AC0001/Recordings/RE0001"
 PICTURE = "/2010-04-01/Accounts/AC0001/Messages/MM1/Media/ME1"
@@ -56,17 +58,9 @@ class Far:
 
 @asynccontextmanager
 async def twilios_api(far: Far) -> AsyncIterator[Far]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", far.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", far.port)
-    await site.start()
-    far.port = runner.addresses[0][1]
-    try:
+    async with far_end(far.answer, port=far.port) as address:
+        far.port = URL(address).port or 0
         yield far
-    finally:
-        await runner.cleanup()
 
 
 @pytest.fixture

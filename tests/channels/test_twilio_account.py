@@ -26,6 +26,7 @@ from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi
 from bridge.model.priority import Priority
+from tests.channels import wire
 from tests.channels.signers import AUTH_TOKEN, PUBLIC_URL, twilio_headers
 from tests.channels.wire import TWILIO, RememberingInbox, opened, running
 
@@ -111,17 +112,8 @@ class FarEnd:
 @asynccontextmanager
 async def far_end(**lists: list[dict[str, Any]]) -> AsyncIterator[FarEnd]:
     made = FarEnd(lists)
-    app = web.Application()
-    app.router.add_get("/{rest:.*}", made.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with wire.far_end(made.handle, method="GET") as made.url:
         yield made
-    finally:
-        await runner.cleanup()
 
 
 def channel_of(made: FarEnd, more: str = "", inbox: RememberingInbox | None = None) -> Channel:

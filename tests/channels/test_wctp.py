@@ -34,7 +34,7 @@ from bridge.model.report import Answered, Fetches, Report, ReportKind, Standing,
 from testbed.process import free_port
 from tests.channels.parsers import QUICK
 from tests.channels.signers import PUBLIC_URL, WCTP_CODE, utc_now
-from tests.channels.wire import WCTP, RememberingInbox, Reply, Server, opened, running
+from tests.channels.wire import WCTP, RememberingInbox, Reply, Server, far_end, opened, running
 
 CAPTURES = Path(__file__).parent / "captures"
 QUERY, REPLY, SUBMIT, VERSION = (
@@ -305,16 +305,8 @@ FAILED = CONFIRMED.replace('wctp-Success successCode="200"', 'wctp-Failure error
 
 @asynccontextmanager
 async def listening_desk(desk: Desk) -> AsyncIterator[str]:
-    application = web.Application()
-    application.router.add_post("/wctp", desk.hear)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    port = free_port()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        yield f"http://127.0.0.1:{port}/wctp"
-    finally:
-        await runner.cleanup()
+    async with far_end(desk.hear, method="POST", path="/wctp") as address:
+        yield f"{address}/wctp"
 
 
 async def told(

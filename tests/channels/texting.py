@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from bridge.model.doors import Texter
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
 from bridge.model.phi import Phi, protect_optional
-from testbed.process import free_port
+from tests.channels.wire import far_end
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,9 @@ class Api:
         return web.json_response({"message_uuid": "1"}, status=status or 202)
 
 
-@asynccontextmanager
-async def serving(api: Api) -> AsyncIterator[str]:
+def serving(api: Api) -> AbstractAsyncContextManager[str]:
     """The API on loopback, and its address."""
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", api.take)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    port = free_port()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        await runner.cleanup()
+    return far_end(api.take)
 
 
 def a_text(caller: str | None = "+12025550100", called: str | None = "+12025550199") -> IntakeEvent:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import aiohttp
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
@@ -245,6 +246,26 @@ async def running(
         aiohttp.ClientSession() as session,
     ):
         yield Server(port, session, registry)
+
+
+@asynccontextmanager
+async def far_end(
+    handle: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    *,
+    method: str = "*",
+    path: str = "/{path:.*}",
+    port: int = 0,
+) -> AsyncIterator[str]:
+    """A provider's API on loopback; yields its address."""
+    application = web.Application()
+    application.router.add_route(method, path, handle)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 async def reachable(port: int) -> None:
