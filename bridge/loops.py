@@ -98,11 +98,9 @@ async def run_loops(
         start("dispatch", Dispatch(desk).step, bells.dispatch)
         start("escalate", Escalation(desk).step, bells.escalate)
         _keep_ledger(start, desk, refusals)
-        watch = Watch(desk.database, desk.keys, node, pulse, registry, now=now, wake=bells.deliver.ring)
-        start("watch", watch.step)
-        clocks = Clocks(desk.database, desk.keys, registry, now=now, wake=bells.deliver.ring)
-        start("clock", clocks.step)
-        reload = _keep_current(start, house, desk, node)
+        start("watch", Watch(desk, node, registry).step)
+        start("clock", Clocks(desk, registry).step)
+        reload = _keep_current(start, desk, node)
 
         await _when_there(pulse, partial(start_bot, house))
         await require_identity(house.machine)
@@ -198,9 +196,9 @@ def _keep_ledger(start: Start, desk: Desk, refusals: Refusals) -> None:
     start("prune", Pruning(desk.database, keep=kept.keep, now=desk.now).step)
 
 
-def _keep_current(start: Start, house: House, desk: Desk, node: Node) -> Callable[[], None]:
+def _keep_current(start: Start, desk: Desk, node: Node) -> Callable[[], None]:
     """Start what keeps the configuration in force current, and proves it. Returns what asks for a reload."""
-    reload = Reload(desk, take_keys=partial(_take_keys, house, desk, node), refused=unanswerable)
+    reload = Reload(desk, take_keys=partial(_take_keys, desk, node), refused=unanswerable)
     start("reload", reload.step, desk.bells.reload)
     start("calendars", Calendars(desk).step)
     start("coverage", Coverage(desk).step)
@@ -208,11 +206,11 @@ def _keep_current(start: Start, house: House, desk: Desk, node: Node) -> Callabl
     return reload.ask
 
 
-async def _take_keys(house: House, desk: Desk, node: Node, config: Config) -> str:
+async def _take_keys(desk: Desk, node: Node, config: Config) -> str:
     """Know the operator keys that a configuration names now. Returns what to say of it. Raises VaultError."""
-    before = house.keys.vault.ids
+    before = desk.keys.vault.ids
     vault = await asyncio.to_thread(open_vault, config)  # a command may give them
-    await house.keys.enlist(house.database, node, vault, desk.now())
+    await desk.keys.enlist(desk.database, node, vault, desk.now())
     return f" Operator keys known: {', '.join(vault.ids)}." if vault.ids != before else ""
 
 

@@ -10,7 +10,6 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +17,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from bridge.channels.moments import read_moment
+from bridge.channels.numbers import normal_number
 from bridge.model.errors import NothingThereError, SourceError
 from bridge.model.event import EventKind, IntakeEvent
 from bridge.model.ids import ChannelId
@@ -116,18 +117,21 @@ def wordless(
     key: str,
     provider: str,
     *,
-    caller: Phi[str] | None,
-    called: Phi[str] | None,
-    at: datetime | None,
+    caller: str | None,
+    called: str | None,
+    at: str | None,
 ) -> IntakeEvent:
-    """A text of which it is only known that it came. Its key is not that of the text: the webhook may yet tell."""
+    """A text of which it is only known that it came, as a record has it.
+
+    Its key is not that of the text: the webhook may yet tell.
+    """
     said = f"A text came, of which {provider} tells no words: look for it in {provider}'s console."
     return IntakeEvent(
         channel=channel,
         key=Phi(f"{key} without words"),
         kind=EventKind.TEXT,
         body=Phi(said),
-        caller=caller,
-        called=called,
-        occurred_at=at,
+        caller=normal_number(caller, None),
+        called=normal_number(called, None),
+        occurred_at=read_moment(at),
     )

@@ -34,7 +34,6 @@ from bridge.channels.channel import (
 )
 from bridge.channels.fetching import OF_ITS_ADDRESS, basic_auth, fetch
 from bridge.channels.forms import FORM, Fields, form_fields, readable, signed_bytes, spellings
-from bridge.channels.moments import read_moment
 from bridge.channels.numbers import normal_number, with_plus
 from bridge.channels.plivo_records import Record, came_in
 from bridge.channels.settings import OwnNumbers, Secrets
@@ -105,9 +104,9 @@ def _of_record(channel: ChannelId, record: Record) -> IntakeEvent:
         channel,
         record.message_uuid,
         "Plivo",
-        caller=normal_number(with_plus(record.from_number), None),
-        called=normal_number(with_plus(record.to_number), None),
-        at=read_moment(record.message_time),
+        caller=with_plus(record.from_number),
+        called=with_plus(record.to_number),
+        at=record.message_time,
     )
 
 

@@ -37,7 +37,7 @@ from bridge.channels.channel import (
 )
 from bridge.channels.fetching import OF_ITS_ADDRESS, named
 from bridge.channels.forms import signed_bytes
-from bridge.channels.moments import Moment, from_unix, read_moment
+from bridge.channels.moments import Moment, from_unix
 from bridge.channels.numbers import normal_number
 from bridge.channels.settings import OwnNumbers
 from bridge.channels.telnyx_records import Record, came_in, retrieve
@@ -119,9 +119,9 @@ async def _found(channel: ChannelId, asking: Asking, record: Record) -> IntakeEv
         message = _Message.model_validate(await retrieve(asking, record))
         if message.text or message.media:
             return _intake_event(channel, record.uuid, message)
-    caller, called = normal_number(record.cli, None), normal_number(record.cld, None)
-    at = read_moment(record.created_at)
-    return wordless(channel, record.uuid, "Telnyx", caller=caller, called=called, at=at)
+    return wordless(
+        channel, record.uuid, "Telnyx", caller=record.cli, called=record.cld, at=record.created_at
+    )
 
 
 def sample(settings: TelnyxSettings, probe: Probe) -> Request:

@@ -36,7 +36,7 @@ from bridge.channels.channel import (
 )
 from bridge.channels.fetching import OF_ITS_ADDRESS, basic_auth, named
 from bridge.channels.forms import form_fields, readable, signed_bytes
-from bridge.channels.moments import Moment, from_unix, read_moment
+from bridge.channels.moments import Moment, from_unix
 from bridge.channels.numbers import normal_number, with_plus
 from bridge.channels.settings import OwnNumbers, Secrets
 from bridge.channels.texting import parties, post
@@ -126,10 +126,14 @@ def _recount(channel: ChannelId, settings: VonageSettings, around: Surroundings)
 
 
 def _of_record(channel: ChannelId, record: Record) -> IntakeEvent:
-    caller = normal_number(with_plus(record.sender), None)
-    called = normal_number(with_plus(record.to), None)
-    at = read_moment(record.date_received)
-    event = wordless(channel, record.message_id, "Vonage", caller=caller, called=called, at=at)
+    event = wordless(
+        channel,
+        record.message_id,
+        "Vonage",
+        caller=with_plus(record.sender),
+        called=with_plus(record.to),
+        at=record.date_received,
+    )
     if not record.message_body:
         return event
     return replace(event, key=Phi(record.message_id), body=Phi(record.message_body))

@@ -32,10 +32,9 @@ log = structlog.get_logger(__name__)
 
 async def adopt(desk: Desk, now: datetime) -> None:
     """Give every stranded page a role, ladder and template that there are; each is one transaction."""
+    config = desk.rulebook().config
     async with desk.database.read() as connection:
-        stranded = [
-            page for page in await pages.unanswered(connection) if missing(desk.rulebook().config, page)
-        ]
+        stranded = [page for page in await pages.unanswered(connection) if missing(config, page)]
     for page in stranded:
         try:
             await _adopt(desk, page, now)
@@ -45,7 +44,7 @@ async def adopt(desk: Desk, now: datetime) -> None:
             # The bridge must start for the others; this one's ladder tells operations of it, again and again.
             log.exception("page_not_adopted", page=page.id, error=type(error).__name__)
         else:
-            log.warning("page_adopted", page=page.id, missing=missing(desk.rulebook().config, page))
+            log.warning("page_adopted", page=page.id, missing=missing(config, page))
 
 
 def missing(config: Config, page: Page) -> list[str]:
@@ -59,13 +58,10 @@ def missing(config: Config, page: Page) -> list[str]:
 
 
 async def _adopt(desk: Desk, page: Page, now: datetime) -> None:
-    decision = _decision(desk.rulebook().config, page)
+    config = desk.rulebook().config
+    decision = _decision(config, page)
     rings = page.state.waiting and page.held_until is None
-    move = (
-        ladder.open_page(desk.rulebook().config, decision, now, changes=desk.situation.changes)
-        if rings
-        else None
-    )
+    move = ladder.open_page(config, decision, now, changes=desk.situation.changes) if rings else None
     async with desk.database.write() as connection:
         await _hand_on(desk, connection, page, decision, move, now)
 

@@ -10,10 +10,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter
 
 from bridge.engine import operations
-from bridge.engine.rulebook import Clock
+from bridge.engine.desk import Desk
 from bridge.policy.rendering import duration
-from bridge.store.database import Database
-from bridge.store.keys import KeyRing
 
 LOOK_SECONDS = 5.0
 WORTH_TELLING = timedelta(seconds=5)
@@ -26,19 +24,13 @@ class Clocks:
 
     def __init__(
         self,
-        database: Database,
-        keys: KeyRing,
+        desk: Desk,
         registry: CollectorRegistry,
         *,
-        now: Clock,
-        wake: Callable[[], None],
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._database = database
-        self._keys = keys
-        self._now = now
-        self._wake = wake
+        self._desk = desk
         self._wall = wall
         self._steady = steady
         self._known = self._lead()
@@ -57,9 +49,9 @@ class Clocks:
                 f"⚠️ This machine's clock was set {way} by {duration(abs(leap))}. What waits for a time of day comes as "
                 "much earlier or later. See to its time service (NTP)."
             )
-            async with self._database.write() as connection:
-                await operations.tell(connection, self._keys, text, self._now())
-            self._wake()
+            async with self._desk.database.write() as connection:
+                await operations.tell(connection, self._desk.keys, text, self._desk.now())
+            self._desk.bells.deliver.ring()
             self._set.inc()
         self._known = lead
         return LOOK_SECONDS

@@ -239,7 +239,7 @@ class Retention:
         """Once for each room: it is the homeserver's heaviest work."""
         async with self._database.read() as connection:
             last = await retention.to_be_purged(connection)
-            alive = await retention.oldest_alive(connection, list(last))
+            alive = await retention.oldest_alive(connection, list(last)) if last else {}
         outcome: dict[RoomId, Purge] = {}
         for room, erasure in last.items():
             # The newest event of a room can't be purged, and a redaction names what it took back.

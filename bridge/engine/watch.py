@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from bridge.engine import operations
-from bridge.engine.pulse import Pulse
-from bridge.engine.rulebook import Clock
+from bridge.engine.desk import Desk
 from bridge.policy.rendering import duration
 from bridge.store import nodes, outbox, pages
-from bridge.store.database import Database
-from bridge.store.keys import KeyRing
 from bridge.store.nodes import Node
 
 LOOK_SECONDS = 5.0
@@ -26,23 +22,9 @@ log = structlog.get_logger(__name__)
 class Watch:
     """Looks every few seconds."""
 
-    def __init__(
-        self,
-        database: Database,
-        keys: KeyRing,
-        node: Node,
-        pulse: Pulse,
-        registry: CollectorRegistry,
-        *,
-        now: Clock,
-        wake: Callable[[], None],
-    ) -> None:
-        self._database = database
-        self._keys = keys
+    def __init__(self, desk: Desk, node: Node, registry: CollectorRegistry) -> None:
+        self._desk = desk
         self._node = node
-        self._pulse = pulse
-        self._now = now
-        self._wake = wake
         self._away_since: datetime | None = None
         self._outbox = Gauge("nightbell_outbox_waiting", "Messages that wait to be sent", registry=registry)
         self._pages = Gauge(
@@ -52,18 +34,18 @@ class Watch:
 
     async def step(self) -> float | None:
         """Count, and notice when the homeserver goes and comes. Raises StoreUnavailableError if no write is taken."""
-        async with self._database.write() as connection:
-            await nodes.beat(connection, self._node, self._keys.vault.ids, self._now())
-        async with self._database.read() as connection:
+        async with self._desk.database.write() as connection:
+            await nodes.beat(connection, self._node, self._desk.keys.vault.ids, self._desk.now())
+        async with self._desk.database.read() as connection:
             waiting = await outbox.depth(connection)
             self._pages.set(await pages.count_waiting(connection))
         self._outbox.set(waiting)
-        here = self._pulse.is_well("sync")
+        here = self._desk.pulse.is_well("sync")
         self._up.set(1 if here else 0)
         if not here:
-            self._away_since = self._away_since or self._now()
+            self._away_since = self._away_since or self._desk.now()
         elif self._away_since is not None:
-            away = self._now() - self._away_since
+            away = self._desk.now() - self._away_since
             self._away_since = None
             if away >= WORTH_TELLING:
                 log.warning("homeserver_back", away_seconds=round(away.total_seconds()), waiting=waiting)
@@ -73,6 +55,6 @@ class Watch:
         return LOOK_SECONDS
 
     async def _tell(self, text: str) -> None:
-        async with self._database.write() as connection:
-            await operations.tell(connection, self._keys, text, self._now())
-        self._wake()
+        async with self._desk.database.write() as connection:
+            await operations.tell(connection, self._desk.keys, text, self._desk.now())
+        self._desk.bells.deliver.ring()

@@ -14,6 +14,7 @@ from bridge.store import outbox
 from bridge.store.database import Database
 from bridge.store.keys import KeyRing
 from bridge.vault import Vault
+from tests.desk import desk
 
 
 @pytest.mark.parametrize(
@@ -26,15 +27,7 @@ async def test_a_clock_that_was_set_is_told_once(tmp_path: Path, leap: float, to
     keys, at = KeyRing(Vault(bytes(32))), datetime(2026, 11, 24, 3, 12, tzinfo=UTC)
     await keys.claim(database, at)
     wall, steady = 1000.0, 10.0
-    clocks = Clocks(
-        database,
-        keys,
-        registry,
-        now=lambda: at,
-        wake=lambda: None,
-        wall=lambda: wall,
-        steady=lambda: steady,
-    )
+    clocks = Clocks(desk(database, keys, lambda: at), registry, wall=lambda: wall, steady=lambda: steady)
     for extra in (0.0, leap, 0.0):
         wall, steady = wall + 5 + extra, steady + 5
         await clocks.step()
